@@ -1,0 +1,105 @@
+"""One call of an action: who, when, over which database, and on which terms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import uuid_utils
+
+from sessiond.core.caller import Caller
+from sessiond.core.event import Entry
+from sessiond.core.ids import SessionId
+from sessiond.storage import idempotency
+from sessiond.storage.engine import Engine, Operation, T, Tx
+from sessiond.storage.events import Append
+
+A = TypeVar("A")
+
+
+def itself(result: T) -> T:
+    """The answer of a caller who wants what the action made, as it is."""
+    return result
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """How a request that may be sent twice is recognised and answered the same."""
+
+    key: str
+    fingerprint: bytes
+    """A hash of the route and the body."""
+    pack: Callable[[Any], bytes]
+    """Keeps an answer of whatever kind the caller's `answer` makes."""
+    unpack: Callable[[bytes], Any]
+
+
+class Call:
+    """What every action takes first.
+
+    Actions that write also take `answer`: it makes the caller's answer of the result, inside the transaction, so that
+    the answer is kept with what it answers and a retried request gets it again.
+    """
+
+    __slots__ = ("_started_ns", "caller", "engine", "if_match", "now_us", "retry")
+
+    def __init__(
+        self, engine: Engine, caller: Caller, *, if_match: str | None = None, retry: Retry | None = None
+    ) -> None:
+        self.engine = engine
+        self.caller = caller
+        self.if_match = if_match
+        """The value of an If-Match header: the session must be in this version."""
+        self.retry = retry
+        self.now_us = time.time_ns() // 1000
+        self._started_ns = time.perf_counter_ns()
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether nothing but the session's state decides: such appends can be combined."""
+        return self.retry is None and self.if_match is None
+
+    def new_id(self, prefix: str) -> str:
+        """Return a new id; ids sort in the order in which they were made."""
+        return f"{prefix}{uuid_utils.uuid7().hex}"
+
+    def append(self, session_id: SessionId, *entries: Entry) -> Append:
+        """Return `entries` as an append in this caller's name."""
+        return Append(
+            workspace_id=self.caller.workspace_id,
+            session_id=session_id,
+            user_id=self.caller.user_id,
+            at_us=self.now_us,
+            actor=self.caller.key_id,
+            duration_us=(time.perf_counter_ns() - self._started_ns) // 1000,
+            entries=entries,
+        )
+
+    async def write(self, operation: Operation[T], answer: Callable[[T], A]) -> A:
+        """Run a write, once however often it is asked for under one idempotency key.
+
+        Raises:
+            KeyReused: the key was used for another request.
+            Unavailable: as `Engine.write`.
+        """
+        retry = self.retry
+        if retry is None:
+            return answer(await self.engine.write(operation))
+        claim = idempotency.Claim(
+            workspace_id=self.caller.workspace_id,
+            user_id=self.caller.user_id or "",
+            key=retry.key,
+            fingerprint=retry.fingerprint,
+        )
+
+        async def once(tx: Tx) -> A:
+            kept = await idempotency.claim(tx, claim, at_us=self.now_us)
+            if kept is not None:
+                again: A = retry.unpack(kept)
+                return again
+            made = answer(await operation(tx))
+            await idempotency.keep_answer(tx, claim, retry.pack(made))
+            return made
+
+        return await self.engine.write(once)

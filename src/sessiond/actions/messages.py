@@ -1,0 +1,120 @@
+"""Messages: what is said in a session, appended to its log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from sessiond.actions.call import A, Call
+from sessiond.actions.events import INLINE_EVENTS, read_all
+from sessiond.actions.sessions import activation
+from sessiond.core.caller import Scope
+from sessiond.core.errors import NotFound
+from sessiond.core.event import MESSAGES, Event, message_entry
+from sessiond.core.ids import SessionId, parse_event_id
+from sessiond.core.message import Message
+from sessiond.core.session import ACTIVE, CREATED, Session
+from sessiond.storage import events, sessions
+from sessiond.storage.engine import Tx
+
+TOGETHER_MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+async def append(call: Call, session_id: str, messages: Sequence[Message], answer: Callable[[list[Event]], A]) -> A:
+    """Add messages to a session's log, all of them in order or none, and tell its followers.
+
+    They are on disk when this returns. A created session becomes active; a paused one keeps them for later.
+
+    Raises:
+        Forbidden: the caller lacks the write scope.
+        NotFound: there is no session of that id that the caller may see.
+        Conflict: the session is completed or failed.
+        PreconditionFailed: the session is not in the version of the caller's If-Match.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
+    entries = [message_entry(message) for message in messages]
+    wanted = call.append(SessionId(session_id), *entries)
+    if call.unconditional:
+        first_seq = await call.engine.combine(events.append_each, wanted)
+        if first_seq is not None:
+            return answer(_as_events(wanted, first_seq))
+
+    async def operation(tx: Tx) -> list[Event]:
+        before = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+        before.require_version(call.if_match)
+        before.require_open()
+        now = before
+        if before.status is CREATED:
+            now = await events.append_to(tx, replace(before, status=ACTIVE), call.append(before.id, activation()))
+        after = await events.append_to(tx, now, wanted)
+        await sessions.save(tx, before, after)
+        return _as_events(wanted, now.last_seq + 1)
+
+    return await call.write(operation, answer)
+
+
+async def get(call: Call, session_id: str, message_id: str) -> Event:
+    """Return one message.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+        NotFound: there is no such message, or session, that the caller may see.
+    """
+    call.caller.require(Scope.SESSIONS_READ)
+    place = parse_event_id(message_id)
+
+    async def operation(tx: Tx) -> Event:
+        await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+        event = None
+        if place is not None and place[0] == session_id:
+            event = await events.find(tx, call.caller.workspace_id, session_id, place[1])
+        if event is None or not event.is_message:
+            raise NotFound("no such message")
+        return event
+
+    return await call.engine.read(operation)
+
+
+async def read_each(call: Call, wanted: Sequence[Session]) -> AsyncIterator[tuple[Session, AsyncIterator[list[Event]]]]:
+    """Yield each session with all its messages, in pages: one query for all where they fit in memory together.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+    """
+    call.caller.require(Scope.SESSIONS_READ)
+    if sessions.total_bytes(wanted) > TOGETHER_MAX_BYTES:
+        for session in wanted:
+            yield session, read_all(call, session, types=MESSAGES)
+        return
+
+    async def operation(tx: Tx) -> dict[SessionId, list[Event]]:
+        return await events.read_messages(tx, wanted)
+
+    short = sum(session.last_seq for session in wanted) <= INLINE_EVENTS
+    found = await (call.engine.read if short else call.engine.scan)(operation)
+    for session in wanted:
+        yield session, _one_page(found[session.id])
+
+
+async def _one_page(page: list[Event]) -> AsyncIterator[list[Event]]:
+    if page:
+        yield page
+
+
+def _as_events(append: events.Append, first_seq: int) -> list[Event]:
+    return [
+        Event(
+            append.session_id,
+            seq,
+            entry.type,
+            append.at_us,
+            append.actor,
+            entry.run_id,
+            entry.action,
+            append.duration_us,
+            entry.body,
+        )
+        for seq, entry in enumerate(append.entries, first_seq)
+    ]

@@ -1,0 +1,316 @@
+"""Sessions: create, find, list, change, end, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from sessiond.actions.call import A, Call
+from sessiond.core.audit import DELETE_SESSION
+from sessiond.core.caller import Scope
+from sessiond.core.errors import Conflict
+from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
+from sessiond.core.ids import SessionId
+from sessiond.core.message import Message
+from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, unpack
+from sessiond.core.page import SessionPage, unpack_position
+from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
+from sessiond.storage import audit, events, sessions
+from sessiond.storage.engine import Tx
+
+
+class IfExists(StrEnum):
+    ERROR = "error"
+    RETURN = "return"
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A session that was made, or, with `new` false, the one that was there."""
+
+    session: Session
+    new: bool
+
+
+class SessionPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change; UNSET leaves as it is, None removes. Objects are JSON merge patches (RFC 7396)."""
+
+    agent_id: str | UnsetType | None = UNSET
+    user_id: str | UnsetType | None = UNSET
+    task_id: str | UnsetType | None = UNSET
+    name: str | UnsetType | None = UNSET
+    user_name: str | UnsetType | None = UNSET
+    user_email: str | UnsetType | None = UNSET
+    accept_terms: str | UnsetType | None = UNSET
+    expires_at_us: int | UnsetType | None = UNSET
+    prompt: str | UnsetType | None = UNSET
+    status: Status | UnsetType = UNSET
+    metadata: JsonObject | UnsetType | None = UNSET
+    data: JsonObject | UnsetType | None = UNSET
+
+
+async def create(
+    call: Call,
+    new: NewSession,
+    answer: Callable[[Created], A],
+    *,
+    session_id: str,
+    messages: Sequence[Message] = (),
+    if_exists: IfExists = IfExists.ERROR,
+    given: JsonObject | None = None,
+) -> A:
+    """Make a session, with its first messages if there are any; nothing about one that exists changes.
+
+    `given` is what the log shows that the caller said; by default the session's own fields.
+
+    Raises:
+        Forbidden: the caller lacks the write scope, or is bound to another user.
+        Conflict: the id is taken, and `if_exists` is "error" or the session is another user's.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
+    if new.user_id is None and call.caller.user_id is not None:
+        new = replace(new, user_id=call.caller.user_id)
+    call.caller.require_own(new.user_id)
+    begun = new.begin(call.caller.workspace_id, SessionId(session_id), at_us=call.now_us)
+    entries = [make_entry(SESSION_CREATED, given if given is not None else _given(new), action="create_session")]
+    if messages:
+        if begun.status is CREATED:
+            begun = replace(begun, status=ACTIVE)
+            entries.append(activation())
+        entries += map(message_entry, messages)
+
+    async def operation(tx: Tx) -> Created:
+        append = call.append(begun.id, *entries)
+        session = replace(
+            begun,
+            last_seq=len(entries),
+            message_count=append.messages,
+            log_bytes=append.size,
+        )
+        if await sessions.insert(tx, session):
+            await events.append_to(tx, begun, append)
+            return Created(session, new=True)
+        existing = await sessions.find(tx, begun.workspace_id, begun.id, user_id=call.caller.user_id)
+        if existing is None or if_exists is IfExists.ERROR:
+            raise Conflict("a session with this id exists", field="id")
+        return Created(existing, new=False)
+
+    return await call.write(operation, answer)
+
+
+async def get(call: Call, session_id: str) -> Session:
+    """Return a session.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+        NotFound: there is none of that id that the caller may see.
+    """
+    call.caller.require(Scope.SESSIONS_READ)
+
+    async def operation(tx: Tx) -> Session:
+        return await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+
+    return await call.engine.read(operation)
+
+
+async def read_page(
+    call: Call,
+    wanted: SessionFilter,
+    *,
+    sort: Sort = Sort.CREATED,
+    descending: bool = True,
+    limit: int,
+    offset: int = 0,
+    cursor: str | None = None,
+    with_total: bool = False,
+) -> SessionPage:
+    """Return a page of the sessions that the caller may see, and how many there are if that is asked for.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+        InvalidInput: the cursor is no good.
+    """
+    call.caller.require(Scope.SESSIONS_READ)
+    position = unpack_position(cursor, sort, descending=descending) if cursor is not None else None
+    mine = narrowed(call, wanted)
+    workspace_id = call.caller.workspace_id
+
+    async def operation(tx: Tx) -> SessionPage:
+        if mine is None:
+            return SessionPage(sessions=[], total=0 if with_total else None)
+        total = await sessions.count(tx, workspace_id, mine) if with_total else None
+        if total is not None and offset >= total:
+            # Nothing to see there; without this the database would count its way to the offset.
+            return SessionPage(sessions=[], more_before=total > 0, total=total)
+        page = await sessions.read_page(
+            tx,
+            workspace_id,
+            mine,
+            sort=sort,
+            descending=descending,
+            limit=limit,
+            offset=offset,
+            position=position,
+        )
+        return replace(page, total=total)
+
+    return await call.engine.scan(operation)
+
+
+async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Callable[[Session], A]) -> A:
+    """Change a session as `changes` says, all of it or nothing.
+
+    Raises:
+        Forbidden: the caller lacks the write scope, or would give the session to another user.
+        NotFound: there is none of that id that the caller may see.
+        Conflict: no step leads from the session's status to the one wanted.
+        PreconditionFailed: the session is not in the version of the caller's If-Match.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
+    if changes.user_id is not UNSET:
+        call.caller.require_own(changes.user_id)
+
+    async def operation(tx: Tx) -> Session:
+        before = await _take(tx, call, session_id)
+        after = _apply(before, changes).become(
+            changes.status if changes.status is not UNSET else before.status, call.now_us
+        )
+        if after == before:
+            return before
+        entries = []
+        said = _said(changes)
+        if said:
+            entries.append(make_entry(SESSION_UPDATED, said, action="update_session"))
+        if after.status != before.status:
+            entries.append(_status_entry(before.status, after.status, action=None if said else "update_session"))
+        after = await events.append_to(tx, after, call.append(before.id, *entries))
+        await sessions.save(tx, before, after)
+        return after
+
+    return await call.write(operation, answer)
+
+
+async def complete(call: Call, session_id: str, answer: Callable[[Session], A], *, reason: str | None = None) -> A:
+    """End a session well. Once more is fine and changes nothing.
+
+    Raises:
+        Forbidden: the caller lacks the write scope.
+        NotFound: there is none of that id that the caller may see.
+        Conflict: the session has failed.
+        PreconditionFailed: the session is not in the version of the caller's If-Match.
+    """
+    return await _end(call, session_id, COMPLETED, answer, action="complete_session", reason=reason)
+
+
+async def fail(call: Call, session_id: str, answer: Callable[[Session], A], *, reason: str | None = None) -> A:
+    """End a session badly. Once more is fine and changes nothing.
+
+    Raises:
+        As `complete`; Conflict when the session is completed.
+    """
+    return await _end(call, session_id, FAILED, answer, action="fail_session", reason=reason)
+
+
+async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
+    """Remove a session with its log, and note it in the audit log.
+
+    Raises:
+        Forbidden: the caller lacks the write scope.
+        NotFound: there is none of that id that the caller may see.
+        PreconditionFailed: the session is not in the version of the caller's If-Match.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
+
+    async def operation(tx: Tx) -> None:
+        session = await _take(tx, call, session_id)
+        await sessions.delete(tx, session)
+        locator = {"id": str(session.id)}
+        await audit.append(
+            tx, session.workspace_id, DELETE_SESSION, locator, actor=call.caller.key_id, at_us=call.now_us
+        )
+        tx.wake(session.workspace_id, session.id)
+
+    return await call.write(operation, answer)
+
+
+def activation() -> Entry:
+    """Return the event of a created session's first message."""
+    return _status_entry(CREATED, ACTIVE)
+
+
+def narrowed(call: Call, wanted: SessionFilter) -> SessionFilter | None:
+    """Return the filter within what the caller may see; None when nothing is left."""
+    bound_to = call.caller.user_id
+    if bound_to is None:
+        return wanted
+    if wanted.user_ids and bound_to not in wanted.user_ids:
+        return None
+    return replace(wanted, user_ids=(bound_to,))
+
+
+async def _end(
+    call: Call, session_id: str, status: Status, answer: Callable[[Session], A], *, action: str, reason: str | None
+) -> A:
+    call.caller.require(Scope.SESSIONS_WRITE)
+
+    async def operation(tx: Tx) -> Session:
+        before = await _take(tx, call, session_id)
+        after = before.become(status, call.now_us)
+        if after is before:
+            return before
+        entry = _status_entry(before.status, status, action=action, reason=reason)
+        after = await events.append_to(tx, after, call.append(before.id, entry))
+        await sessions.save(tx, before, after)
+        return after
+
+    return await call.write(operation, answer)
+
+
+async def _take(tx: Tx, call: Call, session_id: str) -> Session:
+    session = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+    session.require_version(call.if_match)
+    return session
+
+
+def _apply(session: Session, changes: SessionPatch) -> Session:
+    fields: dict[str, Any] = {
+        name: value
+        for name in SessionPatch.__struct_fields__
+        if name not in ("status", "metadata", "data") and (value := getattr(changes, name)) is not UNSET
+    }
+    if changes.metadata is not UNSET:
+        merged = merge(unpack(session.metadata), changes.metadata) if changes.metadata is not None else None
+        fields["metadata"] = pack_metadata(merged)
+    if changes.data is not UNSET:
+        fields["data"] = pack_data(merge(unpack(session.data), changes.data) if changes.data is not None else None)
+    return replace(session, **fields)
+
+
+def _said(changes: SessionPatch) -> JsonObject:
+    """Return what the log shows of a change, its status apart."""
+    return {
+        name: value
+        for name in SessionPatch.__struct_fields__
+        if name != "status" and (value := getattr(changes, name)) is not UNSET
+    }
+
+
+def _given(new: NewSession) -> JsonObject:
+    fields = {name: value for name in NewSession.__struct_fields__ if (value := getattr(new, name)) is not None}
+    for packed in ("metadata", "data"):
+        if packed in fields:
+            fields[packed] = msgspec.Raw(fields[packed])
+    return fields
+
+
+def _status_entry(before: Status, after: Status, *, action: str | None = None, reason: str | None = None) -> Entry:
+    body: JsonObject = {"from": before, "status": after}
+    if action is not None:
+        body |= {"input": {"reason": reason} if reason else {}, "output": {"status": after}}
+    if reason:
+        body["reason"] = reason
+    return make_entry(STATUS_TYPES[after], body, action=action)

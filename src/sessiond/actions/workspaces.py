@@ -1,0 +1,87 @@
+"""Workspaces: created and listed by whoever runs the server, not by callers."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from sessiond.actions.call import Call
+from sessiond.actions.keys import MadeKey, NewKey, make_key
+from sessiond.core.caller import ALL_SCOPES, Caller, Workspace
+from sessiond.core.errors import Conflict, NotFound
+from sessiond.core.ids import KeyId, WorkspaceId, parse_id
+from sessiond.crypto import hash_secret, make_database_id_hash
+from sessiond.storage import keys, workspaces
+from sessiond.storage.engine import Engine, Tx
+
+DEFAULT: Final = WorkspaceId("default")
+
+
+def operator(workspace: Workspace) -> Caller:
+    """Return the caller that whoever runs the server is: everything, in one workspace."""
+    return Caller(
+        workspace_id=workspace.id,
+        database_id_hash=workspace.database_id_hash,
+        key_id=KeyId("operator"),
+        scopes=ALL_SCOPES,
+    )
+
+
+async def create(engine: Engine, workspace_id: str) -> Workspace:
+    """Make an empty workspace.
+
+    Raises:
+        InvalidInput: that cannot be an id.
+        Conflict: the id is taken.
+    """
+    workspace = _make(parse_id(workspace_id, "workspace"))
+
+    async def operation(tx: Tx) -> Workspace:
+        if not await workspaces.insert(tx, workspace):
+            raise Conflict("a workspace with this id exists")
+        return workspace
+
+    return await engine.write(operation)
+
+
+async def begin(engine: Engine) -> MadeKey | None:
+    """On the first start make the workspace `default` and a key that may do everything in it; later return None."""
+    workspace = _make(DEFAULT)
+    made = make_key(Call(engine, operator(workspace)), NewKey(name="first key", scopes=ALL_SCOPES))
+
+    async def operation(tx: Tx) -> MadeKey | None:
+        if not await workspaces.insert(tx, workspace):
+            return None
+        await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
+        return made
+
+    return await engine.write(operation)
+
+
+async def get(engine: Engine, workspace_id: str) -> Workspace:
+    """Return a workspace.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+
+    async def operation(tx: Tx) -> Workspace:
+        workspace = await workspaces.find(tx, workspace_id)
+        if workspace is None:
+            raise NotFound("no such workspace")
+        return workspace
+
+    return await engine.read(operation)
+
+
+async def read_page(engine: Engine, *, after: str = "", limit: int) -> list[Workspace]:
+    """Return up to `limit` workspaces in the order of their ids."""
+
+    async def operation(tx: Tx) -> list[Workspace]:
+        return await workspaces.read_page(tx, after=after, limit=limit)
+
+    return await engine.read(operation)
+
+
+def _make(workspace_id: str) -> Workspace:
+    return Workspace(WorkspaceId(workspace_id), make_database_id_hash(), time.time_ns() // 1000)

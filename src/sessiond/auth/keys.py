@@ -1,0 +1,99 @@
+"""Who holds an API key. A key is looked up once and remembered for less time than a revocation may take."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from sessiond.core.caller import Caller, Key
+from sessiond.core.errors import Unauthenticated
+from sessiond.crypto import hash_secret
+from sessiond.storage import keys
+from sessiond.storage.engine import Engine, Tx
+
+REMEMBERED_SECONDS: Final = 3.0  # a revoked key must stop working within 5 s in every process
+REMEMBERED_MAX: Final = 10_000  # about 10 MB
+
+
+class _Remembered(msgspec.Struct):
+    caller: Caller
+    expires_at_us: int | None
+    until: float
+
+
+class Authenticator:
+    """Remembers keys that were checked, and notes when they were used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._used: dict[str, int] = {}
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Return who an Authorization header is from.
+
+        Raises:
+            Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
+        """
+        if authorization is None:
+            raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthenticated("the Authorization header must be: Bearer <key>")
+        return await self.check(hash_secret(secret.strip()))
+
+    async def check(self, secret_hash: bytes) -> Caller:
+        """Return who holds the key of this hash.
+
+        Raises:
+            Unauthenticated: the key is unknown, expired or revoked.
+        """
+        remembered = self._remembered.get(secret_hash)
+        if remembered is None or remembered.until < time.monotonic():
+            remembered = await self._look_up(secret_hash)
+        now_us = time.time_ns() // 1000
+        if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
+            raise Unauthenticated("invalid API key")
+        self._used[remembered.caller.key_id] = now_us
+        return remembered.caller
+
+    def forget(self) -> None:
+        """Look every key up again: one was revoked."""
+        self._remembered.clear()
+
+    async def note_used(self) -> None:
+        """Write down when keys were last used, since the last time this was called."""
+        if not self._used:
+            return
+        used, self._used = self._used, {}
+
+        async def operation(tx: Tx) -> None:
+            await keys.touch(tx, used)
+
+        await self._engine.write(operation)
+
+    async def _look_up(self, secret_hash: bytes) -> _Remembered:
+        async def operation(tx: Tx) -> tuple[Key, str] | None:
+            return await keys.find_by_hash(tx, secret_hash)
+
+        self._remembered.pop(secret_hash, None)
+        found = await self._engine.read(operation)
+        if found is None or found[0].revoked_at_us is not None:
+            raise Unauthenticated("invalid API key")
+        key, database_id_hash = found
+        caller = Caller(
+            workspace_id=key.workspace_id,
+            database_id_hash=database_id_hash,
+            key_id=key.id,
+            scopes=key.scopes,
+            user_id=key.user_id,
+            dialect=key.dialect,
+        )
+        remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
+        self._remembered[secret_hash] = remembered
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+        return remembered

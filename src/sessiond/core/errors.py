@@ -1,0 +1,65 @@
+"""Everything a caller can be told went wrong.
+
+    SessiondError
+    ├── InvalidInput        what was sent breaks a rule; `field` names the part
+    ├── TooLarge            what was sent is over a limit of size
+    ├── Unauthenticated     no key, or not a good one
+    ├── Forbidden           a good key, but not for this
+    ├── NotFound            no such thing in the caller's workspace
+    ├── Conflict            the thing's state does not allow it
+    ├── PreconditionFailed  the thing has changed since the caller looked
+    ├── KeyReused           an idempotency key came back with another request
+    └── Unavailable         not now; the same request may succeed later
+
+An action raises nothing else. Any other exception is a bug: `web` logs it once and answers "internal error".
+Each wire maps these classes to its own statuses and words, in one table.
+"""
+
+from __future__ import annotations
+
+
+class SessiondError(Exception):
+    """A refusal with a sentence for the caller: lower case, no full stop, naming the thing meant."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidInput(SessiondError):
+    pass
+
+
+class TooLarge(SessiondError):
+    pass
+
+
+class Unauthenticated(SessiondError):
+    pass
+
+
+class Forbidden(SessiondError):
+    pass
+
+
+class NotFound(SessiondError):
+    pass
+
+
+class Conflict(SessiondError):
+    pass
+
+
+class PreconditionFailed(SessiondError):
+    pass
+
+
+class KeyReused(SessiondError):
+    pass
+
+
+class Unavailable(SessiondError):
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds

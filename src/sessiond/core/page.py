@@ -1,0 +1,103 @@
+"""Pages of lists, and the cursors that say where one ends. A cursor is opaque to clients and pure to us."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TypeVar
+
+import msgspec
+
+from sessiond.core.errors import InvalidInput
+from sessiond.core.event import Event
+from sessiond.core.session import Session, Sort
+
+T = TypeVar("T")
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page of sessions ends. `backwards`: the page before it is wanted."""
+
+    sort: Sort
+    descending: bool
+    backwards: bool
+    value: int | str
+    id: str
+
+
+class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a list of sessions, and whether there is more at either end."""
+
+    sessions: list[Session]
+    more_after: bool = False
+    more_before: bool = False
+    total: int | None = None
+    """How many the list has; None unless it was asked for."""
+
+
+class LogPosition(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page of a log ends. `backwards`: the page before it is wanted."""
+
+    seq: int
+    descending: bool
+    backwards: bool
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a session's log, and whether there is more behind it."""
+
+    session: Session
+    events: list[Event]
+    more: bool
+
+
+def pack_cursor(position: object) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).rstrip(b"=").decode()
+
+
+def unpack_cursor(cursor: str, kind: type[T]) -> T:
+    """Return the position that a cursor names.
+
+    Raises:
+        InvalidInput: it is not one of ours.
+    """
+    try:
+        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.msgpack.decode(packed, type=kind)
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidInput("cursor is not one that this server made", field="cursor") from error
+
+
+def unpack_position(cursor: str, sort: Sort, *, descending: bool) -> Position:
+    """Return the position that a cursor names in a list of sessions.
+
+    Raises:
+        InvalidInput: it is not one of ours, or it was made for another order.
+    """
+    position = unpack_cursor(cursor, Position)
+    if (position.sort, position.descending) != (sort, descending):
+        raise InvalidInput("cursor was made for another order", field="cursor")
+    textual = sort in (Sort.USER_NAME, Sort.USER_EMAIL)
+    if (
+        isinstance(position.value, str) != textual
+        or "\0" in f"{position.value}{position.id}"
+        or _too_large(position.value)
+    ):
+        raise InvalidInput("cursor is not one that this server made", field="cursor")
+    return position
+
+
+def position_of(session: Session, sort: Sort, *, descending: bool, backwards: bool = False) -> Position:
+    """Return where a session stands in a list of that order."""
+    values: dict[Sort, int | str] = {
+        Sort.CREATED: session.created_at_us,
+        Sort.UPDATED: session.updated_at_us,
+        Sort.USER_NAME: session.user_name or "",
+        Sort.USER_EMAIL: session.user_email or "",
+    }
+    return Position(sort, descending, backwards, values[sort], session.id)
+
+
+def _too_large(value: int | str) -> bool:
+    """Whether a number fits no column of either database."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63

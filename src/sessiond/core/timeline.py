@@ -1,0 +1,56 @@
+"""What replay shows: the steps of a log, each with what went in, what came out, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, Event
+from sessiond.core.ids import MESSAGE, make_event_id
+
+_decoder: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    seq: int
+    at_us: int
+    action: str
+    input: dict[str, Any]
+    output: dict[str, Any]
+    duration_us: int
+
+
+def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
+    """Return the steps among `events`, in order, counted from `first_index`."""
+    steps: list[Step] = []
+    for event in events:
+        if event.action is None:
+            continue
+        given, result = _in_and_out(event)
+        steps.append(
+            Step(
+                index=first_index + len(steps),
+                seq=event.seq,
+                at_us=event.created_at_us,
+                action=event.action,
+                input=given,
+                output=result,
+                duration_us=event.duration_us or 0,
+            )
+        )
+    return steps
+
+
+def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Derive a step's input and output from what its event holds, so that neither is stored twice."""
+    body = _decoder.decode(event.body)
+    if event.is_message:
+        return body, {"id": make_event_id(MESSAGE, event.session_id, event.seq)}
+    if event.type == SESSION_CREATED:
+        return body, {"id": event.session_id}
+    if event.type == SESSION_UPDATED:
+        return body, {"id": event.session_id, "seq": event.seq}
+    return body.get("input", {}), body.get("output", {"id": event.session_id})

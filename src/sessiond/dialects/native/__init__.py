@@ -1,0 +1,5 @@
+"""`/v1`: everything the core can do."""
+
+from sessiond.dialects.native.routes import DIALECT
+
+__all__ = ["DIALECT"]

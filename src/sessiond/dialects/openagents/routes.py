@@ -1,0 +1,12 @@
+from sessiond.dialects.native import shapes
+from sessiond.dialects.native.routes import render
+from sessiond.web.routes import Dialect
+
+DIALECT = Dialect(
+    name="openagents",
+    title="openagents",
+    prefix="/openagents",
+    routes=(),
+    render=render,
+    error=shapes.ProblemOut,
+)

@@ -1,0 +1,5 @@
+from sessiond.dialects.native import shapes
+from sessiond.dialects.native.routes import render
+from sessiond.web.routes import Dialect
+
+DIALECT = Dialect(name="viben", title="viben", prefix="/viben", routes=(), render=render, error=shapes.ProblemOut)

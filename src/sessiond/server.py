@@ -1,0 +1,290 @@
+"""The program: the only module that knows every room, and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NoReturn
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from sessiond import __version__
+from sessiond.core.errors import SessiondError, Unavailable
+from sessiond.dialects import agentinbox, native, openagents, operativus, viben
+from sessiond.settings import Settings
+from sessiond.storage import idempotency
+from sessiond.storage.engine import Tx
+from sessiond.storage.open import open_engine, sqlite_path
+from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
+from sessiond.web.routes import Dialect
+from sessiond.web.site import Site
+
+log: Final = logging.getLogger("sessiond.server")
+
+DIALECTS: Final[tuple[Dialect, ...]] = (
+    native.DIALECT,
+    openagents.DIALECT,
+    operativus.DIALECT,
+    viben.DIALECT,
+    agentinbox.DIALECT,
+)
+
+NOTE_USED_SECONDS: Final = 2.0
+SWEEP_SECONDS: Final = 60.0
+# Granian counts connections, idle and streaming ones too, and beyond its limit new ones hang without an answer. So our
+# own limit on streams must be reached first, with room beside it for requests.
+REQUEST_CONNECTIONS: Final = 10_000
+BACKLOG: Final = 4096
+CRASH_LOOP_SECONDS: Final = 2.0
+
+
+class ServeError(Exception):
+    """The server cannot start; the message says what to do."""
+
+
+@asynccontextmanager
+async def open_site(settings: Settings, *, access: AccessLog | None) -> AsyncIterator[Site]:
+    """Open the database, whose schema must be current, and everything above it; close it all on the way out."""
+    engine = await open_engine(
+        settings.database,
+        queue_max=settings.write_queue_max,
+        pool_max=settings.pool_max,
+        command_timeout_seconds=settings.command_timeout_seconds,
+    )
+    try:
+        site = Site(
+            DIALECTS,
+            engine=engine,
+            telemetry=Telemetry(access),
+            version=__version__,
+            default_dialect=settings.default_dialect,
+            body_max_bytes=settings.body_max_bytes,
+            streams_max=settings.streams_max,
+            keep_alive_seconds=settings.keep_alive_seconds,
+        )
+        keeping = asyncio.create_task(_keep_house(site))
+        try:
+            yield site
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+            with suppress(SessiondError):
+                await site.authenticator.note_used()
+    finally:
+        await engine.close()
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
+    """Serve until told to stop by SIGTERM or SIGINT; `announce` is given the URL once requests are answered.
+
+    Raises:
+        ServeError: the address cannot be had, or more than one process was asked for on SQLite.
+    """
+    if settings.workers > 1 and sqlite_path(settings.database) is not None:
+        raise ServeError(
+            "SQLite has one writer, so more workers would only wait for each other: use PostgreSQL, or --workers 1"
+        )
+    held = _reserve(settings.host, settings.port)
+    address, port = held.getsockname()[:2]
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{port}"
+    _allow_many_files()
+    if settings.workers == 1:
+        _work(settings, address, port, lambda: announce(url))
+    _supervise(settings, address, port, lambda: announce(url))
+
+
+async def _keep_house(site: Site) -> None:
+    """Do what is due now and then; what fails is done next time."""
+    swept = 0.0
+    while True:
+        await asyncio.sleep(NOTE_USED_SECONDS)
+        try:
+            await site.authenticator.note_used()
+            if time.monotonic() - swept >= SWEEP_SECONDS:
+                swept = time.monotonic()
+                await _sweep(site)
+        except Unavailable as error:
+            log.warning("housekeeping waits: %s", error)
+
+
+async def _sweep(site: Site) -> None:
+    async def operation(tx: Tx) -> int:
+        return await idempotency.sweep(tx, at_us=time.time_ns() // 1000)
+
+    while await site.engine.write(operation) == idempotency.SWEEP_MAX:
+        log.debug("forgot %d answers", idempotency.SWEEP_MAX)
+
+
+def _work(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> NoReturn:
+    """Be one serving process."""
+    access = AccessLog() if settings.log_level in ("debug", "info") else None
+    try:
+        code = uvloop.run(_serve(settings, host, port, access, ready))
+    except SessiondError as error:
+        log.error("%s", error)
+        code = 1
+    if access is not None:
+        access.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Connections that were not let finish are held by threads which nothing else ends.
+    os._exit(code)
+
+
+async def _serve(settings: Settings, host: str, port: int, access: AccessLog | None, ready: Callable[[], None]) -> int:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_site(settings, access=access) as site:
+        server = Server(
+            site,
+            address=host,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=settings.streams_max + REQUEST_CONNECTIONS,
+            log_level=LogLevels.warning,
+            http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=64 * 1024),
+        )
+        running, stopping = asyncio.create_task(server.serve()), asyncio.create_task(stop.wait())
+        while not running.done() and not _listening():  # noqa: ASYNC110 - Granian tells nobody when it listens
+            await asyncio.sleep(0.005)
+        if not running.done():
+            ready()
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it without types
+        site.close_streams()
+        finished, _ = await asyncio.wait({running}, timeout=settings.shutdown_seconds)
+        if not finished:
+            log.warning("requests were not finished in %.0f s and are cut off", settings.shutdown_seconds)
+        elif error := running.exception():
+            log.error("the HTTP server failed: %r", error)
+            return 1
+        return 0 if stop.is_set() else 1
+
+
+def _supervise(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> NoReturn:
+    """Keep as many serving processes as were asked for; they share the port."""
+    told = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    heard, saying = os.pipe()
+    os.set_blocking(heard, False)
+    parent, started, waiting, stopping, failed = os.getpid(), dict[int, float](), settings.workers, 0.0, False
+
+    def start() -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, told)
+                _end_with(parent)
+                _work(settings, host, port, lambda: _say(saying))
+            finally:
+                os._exit(1)
+        started[pid] = time.monotonic()
+
+    for _ in range(settings.workers):
+        start()
+    while started:
+        if waiting > 0:
+            with suppress(BlockingIOError):
+                waiting -= len(os.read(heard, settings.workers))
+                if waiting <= 0:
+                    ready()
+        caught = signal.sigtimedwait(told, 0.05 if waiting > 0 else 1.0)
+        if caught is not None and caught.si_signo != signal.SIGCHLD and not stopping:
+            stopping = time.monotonic()
+            for pid in started:
+                os.kill(pid, signal.SIGTERM)
+        if stopping and time.monotonic() - stopping > settings.shutdown_seconds + 5:
+            for pid in started:
+                os.kill(pid, signal.SIGKILL)
+        while started and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            lived = time.monotonic() - started.pop(ended[0])
+            if stopping:
+                failed |= ended[1] != 0
+            elif lived < CRASH_LOOP_SECONDS:
+                log.error("a worker died %.1f s after its start; not trying again", lived)
+                failed, stopping = True, time.monotonic()
+                for pid in started:
+                    os.kill(pid, signal.SIGTERM)
+            else:
+                log.error("worker %d died and is replaced", ended[0])
+                start()
+    os._exit(1 if failed else 0)
+
+
+def _say(pipe: int) -> None:
+    os.write(pipe, b".")
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent dies, however that happens."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """Return a socket that holds the address without listening, so that several processes can listen there.
+
+    Raises:
+        ServeError: somebody else listens there, or there is no such address.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if port:
+            # Processes that share a port do so silently, also with another sessiond: one that does not share finds out.
+            with socket.socket(family) as alone:
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+        held = socket.socket(family)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(address)
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port} ({error.strerror}): try another --port or --host") from error
+    return held
+
+
+def _listening() -> bool:
+    """Whether this process accepts connections yet: Granian does not say."""
+    for descriptor in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as maybe:
+            if maybe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return True
+    return sys.platform != "linux"
+
+
+def _allow_many_files() -> None:
+    """Ask for as many open files as the system lets us have: a follower is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log.debug("open files: %d, was %d", resource.getrlimit(resource.RLIMIT_NOFILE)[0], soft)
+
+
+def prepare(settings: Settings) -> None:
+    """Set up what serving needs before the first process starts."""
+    set_up_logging(settings.log_level)
+    # It warns that embedding is experimental. We have tested what we use of it.
+    logging.getLogger("_granian").addFilter(lambda record: "experimental" not in record.getMessage())

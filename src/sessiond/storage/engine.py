@@ -1,0 +1,181 @@
+"""What a database must do for the rest of sessiond, and what both engines share.
+
+A write is a *function* handed to the engine, not a `with` block held open: `await engine.write(operation)`. The engine
+commits it, perhaps together with its neighbours, and only then answers. An operation does no I/O of its own, and may
+be run a second time after a first attempt that left nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from sessiond.core.ids import SessionId, WorkspaceId
+
+Row = Sequence[Any]
+Value = str | int | bytes | Sequence[str | int | bytes | None] | None
+Tally = tuple[WorkspaceId, str, str]
+"""What is counted: a workspace, a field ("all", "agent", "user", "task", "status") and its value."""
+Watched = tuple[WorkspaceId, SessionId]
+
+
+class Tx(Protocol):
+    """One transaction. Statements are named as in `storage/sql/`; values are passed by name."""
+
+    async def one(self, statement: str, /, **values: Value) -> Row | None:
+        """Return the first row, or None."""
+        ...
+
+    async def all(self, statement: str, /, **values: Value) -> Sequence[Row]:
+        """Return every row: the statement must bound them."""
+        ...
+
+    async def run(self, statement: str, /, **values: Value) -> None: ...
+
+    async def each(self, statement: str, values: Sequence[Mapping[str, Value]], /) -> None:
+        """Run one statement once per set of values."""
+        ...
+
+    async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
+        """Run a named query that its caller completes; `tail` is made of constants, everything else is in `values`."""
+        ...
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether statements named `…_each` exist, which do with arrays in one round trip what others do in several."""
+        ...
+
+    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int) -> None:
+        """Add `n` to a total when this commits."""
+        ...
+
+    def wake(self, workspace_id: WorkspaceId, session_id: SessionId) -> None:
+        """Wake whoever watches this session when this commits."""
+        ...
+
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
+R = TypeVar("R")
+Operation = Callable[[Tx], Coroutine[Any, Any, T]]
+Combined = Callable[[Tx, Sequence[I]], Coroutine[Any, Any, Sequence[R]]]
+
+
+class Watch:
+    """Tells that a session's log may have grown. Open it before reading, so that nothing falls in between."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Return True at the next wake or at one since the last call, False after `timeout_seconds` without any."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Watches:
+    """Who watches what in this process."""
+
+    def __init__(self) -> None:
+        self._by_session: Final[defaultdict[Watched, set[Watch]]] = defaultdict(set)
+
+    @contextmanager
+    def open(self, workspace_id: WorkspaceId, session_id: SessionId) -> Iterator[Watch]:
+        watch, watched = Watch(), (workspace_id, session_id)
+        self._by_session[watched].add(watch)
+        try:
+            yield watch
+        finally:
+            self._by_session[watched].discard(watch)
+            if not self._by_session[watched]:
+                del self._by_session[watched]
+
+    def wake(self, watched: Iterable[Watched]) -> None:
+        for one in watched:
+            for watch in self._by_session.get(one, ()):
+                watch.wake()
+
+    def wake_all(self) -> None:
+        """Wake everybody, after a time in which wakes may have been lost."""
+        self.wake(list(self._by_session))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_session.values()))
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """How busy the engine is, for `/metrics`."""
+
+    writes_waiting: int
+    commits: int
+    """Transactions committed since the start."""
+    operations: int
+    """Operations committed since the start; more than `commits` where one commit carries several."""
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """Which migrations a database has seen."""
+
+    version: int
+    newest: int
+    """What this release of sessiond brings."""
+
+
+class Engine(Protocol):
+    """A database, open."""
+
+    watches: Watches
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a follower may wait before it looks for itself: heals lost wakes."""
+        ...
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run an operation in a transaction; it is on disk when this returns.
+
+        Raises:
+            Unavailable: too much is waiting, or the database cannot be reached. Where the connection broke during the
+                commit the write may still have happened: an idempotency key tells.
+        """
+        ...
+
+    async def combine(self, operation: Combined[I, R], item: I) -> R:
+        """Like `write`, for an operation on many independent items: `item` may share a transaction with others'."""
+        ...
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run a short read: a few rows found by key. It sees every write that was answered before."""
+        ...
+
+    async def scan(self, operation: Operation[T]) -> T:
+        """Run a read that may take long, without holding up anyone."""
+        ...
+
+    def load(self) -> Load: ...
+
+    async def schema(self) -> Schema:
+        """Return the schema's version, which also shows that the database answers."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then close."""
+        ...

@@ -1,0 +1,250 @@
+"""Logs: appended to, read by page, never rewritten."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.core.event import Entry, Event
+from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.core.limits import PAGE_MAX_BYTES
+from sessiond.core.page import LogPage
+from sessiond.core.session import Session
+from sessiond.storage.engine import Row, Tx, Value
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries for one session's log, to be appended together."""
+
+    workspace_id: WorkspaceId
+    session_id: SessionId
+    user_id: str | None
+    """When set, the session must be this user's."""
+    at_us: int
+    actor: str
+    duration_us: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def messages(self) -> int:
+        return sum(entry.is_message for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        return sum(len(entry.body) for entry in self.entries)
+
+
+async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
+    """Append to many sessions; return the first seq that each append got.
+
+    None where the session is not there, or not under way: then nothing was appended, and `sessions.take` tells why.
+    """
+    if tx.takes_arrays:
+        return await _append_each_in_arrays(tx, appends)
+    return [await _append(tx, append) for append in appends]
+
+
+async def append_to(tx: Tx, session: Session, append: Append) -> Session:
+    """Append to a session that was taken, and return it as its row must be saved."""
+    await tx.each("event_insert", _rows(append, session.last_seq + 1))
+    tx.wake(append.workspace_id, append.session_id)
+    return msgspec.structs.replace(
+        session,
+        last_seq=session.last_seq + len(append.entries),
+        message_count=session.message_count + append.messages,
+        log_bytes=session.log_bytes + append.size,
+        updated_at_us=append.at_us,
+        last_active_at_us=append.at_us if append.messages else session.last_active_at_us,
+    )
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, seq: int) -> Event | None:
+    row = await tx.one("event_get", workspace=workspace_id, id=session_id, seq=seq)
+    return _row_to_event(row) if row is not None else None
+
+
+async def read_page(
+    tx: Tx,
+    session: Session,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    types: Sequence[str] = (),
+    descending: bool = False,
+    limit: int,
+    offset: int = 0,
+) -> LogPage:
+    """Return up to `limit` events with `after` < seq < `before`, in order.
+
+    `types` are names, or beginnings of names with `*` behind. The page ends early, but not empty, rather than hold more
+    than `PAGE_MAX_BYTES`.
+    """
+    where, values = _where(session, after=after, before=before, types=types)
+    values |= {"limit": limit + 1}
+    tail = f"where {where} order by seq {'desc' if descending else 'asc'} limit :limit"
+    if offset:
+        tail, values["offset"] = f"{tail} offset :offset", offset
+    if session.log_bytes > PAGE_MAX_BYTES:
+        sizes = await tx.select("event_size_select", tail, values)
+        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(size for _, size in sizes))))
+        more = len(sizes) > fitting
+        rows = await tx.select("event_select", tail, values | {"limit": fitting})
+    else:
+        rows = await tx.select("event_select", tail, values)
+        more = len(rows) > limit
+    return LogPage(session=session, events=[_row_to_event(row) for row in rows[:limit]], more=more)
+
+
+async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, list[Event]]:
+    """Return all messages of a few sessions of one workspace, in one query: for logs known to fit in memory."""
+    found: dict[SessionId, list[Event]] = {session.id: [] for session in sessions}
+    if sessions:
+        ids = {f"id_{number}": session.id for number, session in enumerate(sessions)}
+        listed = ", ".join(f":{name}" for name in ids)
+        rows = await tx.select(
+            "event_select",
+            f"where workspace_id = :workspace and session_id in ({listed}) and type like 'message.%'"
+            " order by session_id, seq",
+            {"workspace": sessions[0].workspace_id, **ids},
+        )
+        for event in map(_row_to_event, rows):
+            found[event.session_id].append(event)
+    return found
+
+
+async def _append(tx: Tx, append: Append) -> int | None:
+    row = await tx.one(
+        "session_bump",
+        workspace=append.workspace_id,
+        id=append.session_id,
+        user=append.user_id,
+        events=len(append.entries),
+        messages=append.messages,
+        bytes=append.size,
+        at_us=append.at_us,
+    )
+    if row is None:
+        return None
+    first: int = row[0] - len(append.entries) + 1
+    for values in _rows(append, first):
+        await tx.run("event_insert", **values)
+    tx.wake(append.workspace_id, append.session_id)
+    return first
+
+
+async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
+    together: defaultdict[tuple[WorkspaceId, SessionId, str | None], list[int]] = defaultdict(list)
+    for index, append in enumerate(appends):
+        together[append.workspace_id, append.session_id, append.user_id].append(index)
+    # One session may be asked for by callers bound to a user and by others; a row can be updated once a statement.
+    first: list[int | None] = [None] * len(appends)
+    for group in _once_each(together):
+        last_seqs = await _bump_each(tx, appends, group)
+        for (workspace_id, session_id, _), indexes in group.items():
+            last_seq = last_seqs.get((workspace_id, session_id))
+            if last_seq is None:
+                continue
+            seq = last_seq - sum(len(appends[index].entries) for index in indexes) + 1
+            for index in indexes:
+                first[index] = seq
+                seq += len(appends[index].entries)
+            tx.wake(workspace_id, session_id)
+    rows = [row for append, seq in zip(appends, first, strict=True) if seq is not None for row in _rows(append, seq)]
+    if rows:
+        arrays: dict[str, Any] = {array: [row[name] for row in rows] for name, array in _ARRAYS.items()}
+        await tx.run("event_insert_each", **arrays)
+    return first
+
+
+Together = dict[tuple[WorkspaceId, SessionId, str | None], list[int]]
+
+_ARRAYS: Final = {
+    "workspace": "workspaces",
+    "id": "ids",
+    "seq": "seqs",
+    "type": "types",
+    "at_us": "ats_us",
+    "actor": "actors",
+    "run_id": "run_ids",
+    "action": "actions",
+    "duration_us": "durations_us",
+    "body": "bodies",
+}
+
+
+def _once_each(together: Together) -> list[Together]:
+    groups: list[Together] = []
+    for key, indexes in together.items():
+        for group in groups:
+            if not any(key[:2] == other[:2] for other in group):
+                group[key] = indexes
+                break
+        else:
+            groups.append({key: indexes})
+    return groups
+
+
+async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict[tuple[str, str], int]:
+    members = [[appends[index] for index in indexes] for indexes in group.values()]
+    rows = await tx.all(
+        "session_bump_each",
+        workspaces=[key[0] for key in group],
+        ids=[key[1] for key in group],
+        users=[key[2] for key in group],
+        events=[sum(len(append.entries) for append in each) for each in members],
+        messages=[sum(append.messages for append in each) for each in members],
+        bytes=[sum(append.size for append in each) for each in members],
+        ats_us=[max(append.at_us for append in each) for each in members],
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def _rows(append: Append, first_seq: int) -> list[dict[str, Value]]:
+    return [
+        {
+            "workspace": append.workspace_id,
+            "id": append.session_id,
+            "seq": seq,
+            "type": entry.type,
+            "at_us": append.at_us,
+            "actor": append.actor,
+            "run_id": entry.run_id,
+            "action": entry.action,
+            "duration_us": append.duration_us if entry.action is not None else None,
+            "body": entry.body,
+        }
+        for seq, entry in enumerate(append.entries, first_seq)
+    ]
+
+
+def _where(
+    session: Session, *, after: int | None, before: int | None, types: Sequence[str]
+) -> tuple[str, dict[str, Value]]:
+    where = ["workspace_id = :workspace", "session_id = :id"]
+    values: dict[str, Value] = {"workspace": session.workspace_id, "id": session.id}
+    if after is not None:
+        where.append("seq > :after")
+        values["after"] = after
+    if before is not None:
+        where.append("seq < :before")
+        values["before"] = before
+    options = []
+    for number, wanted in enumerate(types):
+        if wanted.endswith("*"):
+            # A type is letters and dots: only `_` has a meaning for `like`, and it matches itself too.
+            options.append(f"type like :type_{number}")
+            values[f"type_{number}"] = f"{wanted[:-1]}%"
+        else:
+            options.append(f"type = :type_{number}")
+            values[f"type_{number}"] = wanted
+    if options:
+        where.append(f"({' or '.join(options)})")
+    return " and ".join(where), values
+
+
+def _row_to_event(row: Row) -> Event:
+    return Event(*row)

@@ -1,0 +1,256 @@
+"""Sessions as rows: made, found, listed, counted, changed, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.core.errors import NotFound
+from sessiond.core.ids import WorkspaceId
+from sessiond.core.metadata import filterable
+from sessiond.core.page import Position, SessionPage
+from sessiond.core.session import Session, SessionFilter, Sort, Status
+from sessiond.storage.counts import read_total
+from sessiond.storage.engine import Row, Tx, Value
+
+UPDATED_SLOT_US: Final = 10_000_000  # as the generated column `updated_slot` has it
+_STATUS: Final = {str(status): status for status in Status}
+_STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
+
+
+async def insert(tx: Tx, session: Session) -> bool:
+    """Add a session and count it; False, and nothing happens, when its id is taken."""
+    row = await tx.one("session_insert", **_columns(session), search_text=_search_text(session))
+    if row is None:
+        return False
+    if session.metadata is not None or session.data is not None or session.prompt is not None:
+        await _put_details(tx, session)
+        await tx.each("session_metadata_insert", _metadata_rows(session))
+    _tally(tx, session, 1)
+    return True
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
+    """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
+    row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
+    return _row_to_session(row) if row is not None else None
+
+
+async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
+    """Return the session.
+
+    Raises:
+        NotFound: the workspace has none of that id, or it is not `user_id`'s.
+    """
+    session = await find(tx, workspace_id, session_id, user_id=user_id)
+    if session is None:
+        # Another workspace's session looks just the same: its existence is not the caller's to know.
+        raise NotFound("no such session")
+    return session
+
+
+async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
+    """Return the session and keep it from changing until this transaction ends.
+
+    Raises:
+        NotFound: as `get`.
+    """
+    row = await tx.one("session_take", workspace=workspace_id, id=session_id, user=user_id)
+    if row is None:
+        raise NotFound("no such session")
+    return _row_to_session(row)
+
+
+async def save(tx: Tx, before: Session, after: Session) -> None:
+    """Write what differs between a session that was taken and what it becomes, and keep the totals right."""
+    columns = _columns(after)
+    for fixed in ("created_at_us", "parent", "prompt_tokens", "completion_tokens"):
+        del columns[fixed]
+    await tx.run("session_update", **columns, search_text=_search_text(after))
+    if (before.metadata, before.data, before.prompt) != (after.metadata, after.data, after.prompt):
+        await _put_details(tx, after)
+    if before.metadata != after.metadata:
+        await tx.each("session_metadata_delete", _metadata_rows(before))
+        await tx.each("session_metadata_insert", _metadata_rows(after))
+    _tally(tx, before, -1)
+    _tally(tx, after, 1)
+
+
+async def delete(tx: Tx, session: Session) -> None:
+    """Remove a session that was taken, with its log."""
+    await tx.each("session_metadata_delete", _metadata_rows(session))
+    for statement in ("session_details_delete", "event_delete_all", "session_delete"):
+        await tx.run(statement, workspace=session.workspace_id, id=session.id)
+    _tally(tx, session, -1)
+
+
+async def read_page(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    wanted: SessionFilter,
+    *,
+    sort: Sort,
+    descending: bool,
+    limit: int,
+    offset: int = 0,
+    position: Position | None = None,
+) -> SessionPage:
+    """Return up to `limit` sessions in order, from `position` on or `offset` in."""
+    backwards = position is not None and position.backwards
+    where, values = _where(workspace_id, wanted)
+    down = descending != backwards
+    if position is not None:
+        where += _beyond(position, values, down=down)
+    values |= {"limit": limit + 1, "offset": offset}
+    tail = f"where {' and '.join(where)} order by {_order(sort, down=down)} limit :limit offset :offset"
+    rows = await tx.select("session_select", tail, values)
+    found = [_row_to_session(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    if backwards:
+        return SessionPage(sessions=found[::-1], more_after=True, more_before=more)
+    return SessionPage(sessions=found, more_after=more, more_before=position is not None or offset > 0)
+
+
+async def count(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> int:
+    """Return how many sessions match: kept where at most one field is asked for, else counted through an index."""
+    fields = {
+        "agent": wanted.agent_ids,
+        "user": wanted.user_ids,
+        "task": wanted.task_ids,
+        "status": tuple(str(status) for status in wanted.statuses),
+    }
+    asked = {field: values for field, values in fields.items() if values}
+    kept = wanted.query is None and not wanted.ids and not wanted.metadata
+    if kept and len(asked) <= 1 and wanted.created_after_us is None and wanted.created_before_us is None:
+        field, values = next(iter(asked.items()), ("all", ("",)))
+        return await read_total(tx, workspace_id, field, dict.fromkeys(values))
+    where, parameters = _where(workspace_id, wanted)
+    rows = await tx.select("session_count_select", f"where {' and '.join(where)}", parameters)
+    total: int = rows[0][0]
+    return total
+
+
+_SORT_COLUMNS: Final = {
+    Sort.CREATED: "s.created_at_us",
+    Sort.UPDATED: "s.updated_at_us",
+    # Alike on both engines, where they would put what is null at different ends.
+    Sort.USER_NAME: "coalesce(s.user_name, '')",
+    Sort.USER_EMAIL: "coalesce(s.user_email, '')",
+}
+
+
+def _order(sort: Sort, *, down: bool) -> str:
+    direction = "desc" if down else "asc"
+    columns = [_SORT_COLUMNS[sort], "s.id"]
+    if sort is Sort.UPDATED:
+        columns.insert(0, "s.updated_slot")  # the same order, and the one there is an index for
+    return ", ".join(f"{column} {direction}" for column in columns)
+
+
+def _beyond(position: Position, values: dict[str, Value], *, down: bool) -> list[str]:
+    values |= {"at": position.value, "at_id": position.id}
+    sign = "<" if down else ">"
+    beyond = [f"({_SORT_COLUMNS[position.sort]}, s.id) {sign} (:at, :at_id)"]
+    if position.sort is Sort.UPDATED:
+        values["at_slot"] = int(position.value) // UPDATED_SLOT_US
+        beyond.append(f"s.updated_slot {sign}= :at_slot")
+    return beyond
+
+
+def _where(workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str], dict[str, Value]]:
+    where, values = ["s.workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
+
+    def any_of(column: str, options: Sequence[str]) -> None:
+        if not options:
+            return
+        names = {f"{column}_{number}": option for number, option in enumerate(options)}
+        values.update(names)
+        listed = ", ".join(f":{name}" for name in names)
+        where.append(f"s.{column} = {listed}" if len(options) == 1 else f"s.{column} in ({listed})")
+
+    any_of("id", wanted.ids)
+    any_of("agent_id", wanted.agent_ids)
+    any_of("user_id", wanted.user_ids)
+    any_of("task_id", wanted.task_ids)
+    any_of("status", [str(status) for status in wanted.statuses])
+    for number, (key, value) in enumerate(wanted.metadata):  # the names are ours, the values are parameters
+        values |= {f"key_{number}": key, f"value_{number}": value}
+        where.append(
+            "exists (select 1 from session_metadata m where m.workspace_id = s.workspace_id"
+            f" and m.key = :key_{number} and m.value = :value_{number}"
+            " and m.created_at_us = s.created_at_us and m.session_id = s.id)"
+        )
+    if wanted.created_after_us is not None:
+        values["after_us"] = wanted.created_after_us
+        where.append("s.created_at_us > :after_us")
+    if wanted.created_before_us is not None:
+        values["before_us"] = wanted.created_before_us
+        where.append("s.created_at_us < :before_us")
+    if wanted.query is not None:
+        values["pattern"] = f"%{_escape_like(wanted.query.casefold())}%"
+        where.append(r"s.search_text like :pattern escape '\'")
+    return where, values
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _search_text(session: Session) -> str:
+    parts = (session.id, session.user_name, session.user_email)
+    return "\n".join(part for part in parts if part is not None).casefold()
+
+
+def _row_to_session(row: Row) -> Session:
+    columns = [*row]
+    columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+    return Session(*columns)
+
+
+def _columns(session: Session) -> dict[str, Any]:
+    """Return the session's row; what is wide is not in it."""
+    columns = msgspec.structs.asdict(session)
+    for wide in ("metadata", "data", "prompt"):
+        del columns[wide]
+    columns["workspace"] = columns.pop("workspace_id")
+    columns["status"] = str(session.status)
+    return columns
+
+
+async def _put_details(tx: Tx, session: Session) -> None:
+    await tx.run(
+        "session_details_put",
+        workspace=session.workspace_id,
+        id=session.id,
+        metadata=session.metadata,
+        data=session.data,
+        prompt=session.prompt,
+    )
+
+
+def _metadata_rows(session: Session) -> list[dict[str, Value]]:
+    return [
+        {
+            "workspace": session.workspace_id,
+            "key": key,
+            "value": value,
+            "created_at_us": session.created_at_us,
+            "id": session.id,
+        }
+        for key, value in filterable(session.metadata).items()
+    ]
+
+
+def _tally(tx: Tx, session: Session, n: int) -> None:
+    values = {"all": "", "agent": session.agent_id, "user": session.user_id, "task": session.task_id}
+    for field, value in values.items():
+        if value is not None:
+            tx.tally(session.workspace_id, field, value, n)
+    tx.tally(session.workspace_id, "status", str(session.status), n)
+
+
+def total_bytes(sessions: Iterable[Session]) -> int:
+    """Return how much the logs of `sessions` hold, so that a reader knows before whether they fit in memory."""
+    return sum(session.log_bytes for session in sessions)

@@ -1,0 +1,18 @@
+-- What an event is made of, in the order of `core.event.Event`.
+-- name: event_select
+select session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body from events
+
+-- name: event_get
+{event_select}
+where workspace_id = :workspace and session_id = :id and seq = :seq
+
+-- name: event_insert
+insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
+values (:workspace, :id, :seq, :type, :at_us, :actor, :run_id, :action, :duration_us, :body)
+
+-- name: event_delete_all
+delete from events where workspace_id = :workspace and session_id = :id
+
+-- Sizes without the bodies: neither database reads a long value to tell its length.
+-- name: event_size_select
+select seq, length(body) from events

@@ -1,0 +1,69 @@
+-- What a session is made of, in the order of `core.session.Session`.
+-- name: session_select
+select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
+    s.status, s.message_count, s.last_seq, s.log_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
+    s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
+    d.metadata, d.data, d.prompt
+from sessions s
+left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
+
+-- name: session_get
+{session_select}
+where s.workspace_id = :workspace and s.id = :id and (cast(:user as text) is null or s.user_id = :user)
+
+-- The session, for as long as this transaction lasts nobody else's. See postgres.sql.
+-- name: session_take
+{session_get}
+
+-- name: session_insert
+insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
+    message_count, last_seq, log_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
+    last_active_at_us, completed_at_us, expires_at_us, search_text)
+values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
+    :message_count, :last_seq, :log_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
+    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text)
+on conflict (workspace_id, id) do nothing
+returning id
+
+-- name: session_update
+update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id, name = :name,
+    user_name = :user_name, user_email = :user_email, accept_terms = :accept_terms, status = :status,
+    message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, updated_at_us = :updated_at_us,
+    last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
+    search_text = :search_text
+where workspace_id = :workspace and id = :id
+
+-- An append to a session that is under way: takes the next numbers and says which was the last.
+-- name: session_bump
+update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
+    log_bytes = log_bytes + :bytes, updated_at_us = :at_us, last_active_at_us = :at_us
+where workspace_id = :workspace and id = :id and status in ('active', 'paused')
+    and (cast(:user as text) is null or user_id = :user)
+returning last_seq
+
+-- name: session_delete
+delete from sessions where workspace_id = :workspace and id = :id
+
+-- name: session_details_put
+insert into session_details (workspace_id, session_id, metadata, data, prompt)
+values (:workspace, :id, :metadata, :data, :prompt)
+on conflict (workspace_id, session_id) do update set metadata = excluded.metadata, data = excluded.data,
+    prompt = excluded.prompt
+
+-- name: session_details_delete
+delete from session_details where workspace_id = :workspace and session_id = :id
+
+-- name: session_metadata_insert
+insert into session_metadata (workspace_id, key, value, created_at_us, session_id)
+values (:workspace, :key, :value, :created_at_us, :id)
+
+-- name: session_metadata_delete
+delete from session_metadata
+where workspace_id = :workspace and key = :key and value = :value and created_at_us = :created_at_us
+    and session_id = :id
+
+-- name: session_count_select
+select count(*) from sessions s
+
+-- name: session_count_kept
+select coalesce(sum(n), 0) from session_counts where workspace_id = :workspace and field = :field and value = :value

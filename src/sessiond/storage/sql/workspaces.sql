@@ -1,0 +1,10 @@
+-- name: workspace_insert
+insert into workspaces (id, database_id_hash, created_at_us) values (:id, :database_id_hash, :created_at_us)
+on conflict (id) do nothing
+returning id
+
+-- name: workspace_get
+select id, database_id_hash, created_at_us from workspaces where id = :id
+
+-- name: workspace_list
+select id, database_id_hash, created_at_us from workspaces where id > :after order by id limit :limit

@@ -1,0 +1,28 @@
+"""Workspaces as rows."""
+
+from __future__ import annotations
+
+from sessiond.core.caller import Workspace
+from sessiond.core.ids import WorkspaceId
+from sessiond.storage.engine import Tx
+
+
+async def insert(tx: Tx, workspace: Workspace) -> bool:
+    """Add a workspace; False, and nothing happens, when its id is taken."""
+    row = await tx.one(
+        "workspace_insert",
+        id=workspace.id,
+        database_id_hash=workspace.database_id_hash,
+        created_at_us=workspace.created_at_us,
+    )
+    return row is not None
+
+
+async def find(tx: Tx, workspace_id: str) -> Workspace | None:
+    row = await tx.one("workspace_get", id=workspace_id)
+    return Workspace(*row) if row is not None else None
+
+
+async def read_page(tx: Tx, *, after: str = "", limit: int) -> list[Workspace]:
+    """Return up to `limit` workspaces whose id comes after `after`."""
+    return [Workspace(*row) for row in await tx.all("workspace_list", after=WorkspaceId(after), limit=limit)]

@@ -1,0 +1,188 @@
+"""What a client asked, checked on the way in: every refusal names the field."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.types import Receive, Scope
+
+from sessiond.actions.call import Call, Retry
+from sessiond.core.caller import Caller
+from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
+from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_text
+from sessiond.web.answers import pack_answer, unpack_answer
+
+if TYPE_CHECKING:
+    from sessiond.web.site import Site
+
+T = TypeVar("T")
+
+BODY_SECONDS: Final = 30.0  # a client that stops in the middle of its body is not waited for
+_QUERY_FIELDS_MAX: Final = 200
+_decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
+
+
+class Request(StarletteRequest):
+    """One request. `params` are the segments of the path that a route leaves open, in order."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, site: Site, params: tuple[str, ...]) -> None:
+        super().__init__(scope, receive)
+        self.site = site
+        self.params = params
+        self.caller: Caller
+        """Set before a handler runs; a public route has none."""
+        self._read: bytes | None = None
+
+    async def read(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            TooLarge: it is over the site's limit; the rest is not read.
+            Unavailable: it did not come.
+        """
+        if self._read is None:
+            limit = self.site.body_max_bytes
+            length = self.headers.get("content-length", "")
+            if length.isdigit() and int(length) > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes", field="body")
+            chunks, size = [], 0
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    async for chunk in self.stream():
+                        size += len(chunk)
+                        if size > limit:
+                            raise TooLarge(f"the body is larger than {limit} bytes", field="body")
+                        chunks.append(chunk)
+            except (TimeoutError, ClientDisconnect) as error:
+                raise Unavailable("the body did not arrive") from error
+            self._read = b"".join(chunks)
+        return self._read
+
+    async def body_as(self, kind: type[T], *, empty: T | None = None) -> T:
+        """Return the body as a `kind`, or `empty` where there is none.
+
+        Raises:
+            InvalidInput: it is not JSON, or not of that shape; the message names the field.
+            TooLarge, Unavailable: as `read`.
+        """
+        body = await self.read()
+        if empty is not None and not body.strip():
+            return empty
+        decoder = _decoders.get(kind)
+        if decoder is None:
+            decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+        try:
+            decoded: T = decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"the body is not valid JSON: {error}", field="body") from error
+        except RecursionError as error:
+            raise InvalidInput("the body is nested too deeply", field="body") from error
+        return decoded
+
+    @property
+    def credential(self) -> str | None:
+        """What an Authorization header says, or would say: some published clients send `X-API-Key` instead."""
+        authorization = self.headers.get("authorization")
+        if authorization is None and (key := self.headers.get("x-api-key")) is not None:
+            return f"Bearer {key}"
+        return authorization
+
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """Return the query string's fields; those without a value are as good as absent.
+
+        Raises:
+            InvalidInput: it is not UTF-8, or has hundreds of fields.
+        """
+        raw: bytes = self.scope["query_string"]
+        if not raw:
+            return []
+        try:
+            pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
+        except ValueError as error:  # a UnicodeDecodeError is one
+            raise InvalidInput("the query string is not valid UTF-8, or has too many fields", field="query") from error
+        for name, value in pairs:
+            if "\0" in name or "\0" in value:
+                raise InvalidInput(f"{name!r} contains a NUL character".replace("\\x00", "NUL"), field="query")
+        return pairs
+
+    def query_as(self, kind: type[T]) -> T:
+        """Return the query string as a `kind`, a struct; fields that are lists may come several times.
+
+        Raises:
+            InvalidInput: a value is not of its field's type or range; the message names the field.
+        """
+        listed = _listed_fields(kind)
+        values: dict[str, str | list[str]] = {}
+        for name, value in self.query_pairs():
+            if name in listed:
+                values.setdefault(name, []).append(value)  # type: ignore[union-attr]  # only lists under these names
+            else:
+                values[name] = value
+        try:
+            return msgspec.convert(values, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from error
+
+    async def call(self) -> Call:
+        """Return the call that this request makes: the caller's, on the terms of its headers.
+
+        Raises:
+            InvalidInput: the Idempotency-Key cannot be one.
+        """
+        if self.method not in ("POST", "PATCH", "DELETE"):
+            return Call(self.site.engine, self.caller)
+        headers = self.headers
+        if_match = headers.get("if-match") if self.method != "POST" else None
+        key = headers.get("idempotency-key") if self.method != "DELETE" else None
+        retry = await self._retry(key) if key is not None else None
+        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry)
+
+    async def _retry(self, key: str) -> Retry:
+        check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)
+        if not key:
+            raise InvalidInput("Idempotency-Key is empty", field="Idempotency-Key")
+        asked = (self.method.encode(), self.scope["path"].encode("utf-8", "replace"), self.scope["query_string"])
+        fingerprint = hashlib.sha256(b"\0".join((*asked, await self.read()))).digest()
+        return Retry(key, fingerprint, pack_answer, unpack_answer)
+
+
+_MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`")
+_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidInput:
+    """Say what a decoder found wrong in our words, naming the field."""
+    text = str(error)
+    place = _PLACE.search(text)
+    field = place.group(1) if place else ""
+    text = _PLACE.sub("", text)
+    if missing := _MISSING.match(text):
+        field = f"{field}.{missing.group(1)}".lstrip(".")
+        return InvalidInput(f"{field} is required", field=field)
+    text = text[:1].lower() + text[1:]
+    return InvalidInput(f"{field or 'the body'}: {text}", field=field or "body")
+
+
+def _listed_fields(kind: Any) -> frozenset[str]:
+    found = _lists.get(kind)
+    if found is None:
+        info: Any = msgspec.inspect.type_info(kind)
+        names = [field.encode_name for field in info.fields if _is_list(field.type)]
+        found = _lists[kind] = frozenset(names)
+    return found
+
+
+def _is_list(kind: msgspec.inspect.Type) -> bool:
+    return isinstance(kind, msgspec.inspect.ListType | msgspec.inspect.VarTupleType)
+
+
+_lists: Final[dict[Any, frozenset[str]]] = {}

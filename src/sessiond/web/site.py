@@ -1,0 +1,252 @@
+"""The program as a web application: finds the wire, lets in who may, answers, counts, and logs one line a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from typing import Final
+
+import uuid_utils
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from sessiond.auth.keys import Authenticator
+from sessiond.core.caller import Caller
+from sessiond.core.errors import InvalidInput, NotFound, SessiondError, Unauthenticated, Unavailable
+from sessiond.storage.engine import Engine
+from sessiond.telemetry import Telemetry
+from sessiond.web.answers import Answer, Stream
+from sessiond.web.errors import Internal, MethodNotAllowed
+from sessiond.web.openapi import openapi_routes
+from sessiond.web.requests import Request
+from sessiond.web.routes import Claim, Dialect, Found, Problem, Table
+
+log: Final = logging.getLogger("sessiond.web")
+
+SEND_SECONDS: Final = 60.0  # a follower that takes nothing for a minute is gone, or costs more than it gives
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class Site:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        dialects: Sequence[Dialect],
+        *,
+        engine: Engine,
+        telemetry: Telemetry,
+        version: str,
+        default_dialect: str | None = None,
+        body_max_bytes: int,
+        streams_max: int,
+        keep_alive_seconds: float,
+    ) -> None:
+        self.engine = engine
+        self.telemetry = telemetry
+        self.version = version
+        self.authenticator = Authenticator(engine)
+        self.body_max_bytes = body_max_bytes
+        self.keep_alive_seconds = keep_alive_seconds
+        self.table = Table(dialects, documents=openapi_routes(dialects))
+        self._native = dialects[0]
+        self._default_dialect = default_dialect
+        self._streams_max = streams_max
+        self.streams_open = 0
+        self._closing = False
+        telemetry.gauge("sessiond_streams_open", "Followers connected.", lambda: self.streams_open)
+        telemetry.gauge("sessiond_writes_waiting", "Writes not committed yet.", lambda: engine.load().writes_waiting)
+        telemetry.counter("sessiond_commits", "Transactions committed.", lambda: engine.load().commits)
+        telemetry.counter("sessiond_operations", "Writes committed.", lambda: engine.load().operations)
+
+    def close_streams(self) -> None:
+        """End every stream now; their clients reconnect elsewhere and miss nothing."""
+        self._closing = True
+        self.engine.watches.wake_all()
+
+    async def still_allowed(self, request: Request) -> None:
+        """Raise unless a stream may go on: its key is still good and the server is not stopping."""
+        if self._closing:
+            raise Unavailable("the server is shutting down")
+        await self.authenticator.authenticate(request.credential)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        exchange = _Exchange(self, scope, receive, send)
+        status = await exchange.run()
+        self.telemetry.request(
+            dialect=exchange.dialect.name,
+            route=exchange.claim.path if exchange.claim is not None else "",
+            method=scope["method"],
+            status=status,
+            seconds=time.perf_counter() - started,
+            request_id=exchange.request_id,
+            caller=exchange.who,
+        )
+
+    def choose(self, claims: Sequence[Claim], caller: Caller | None) -> Claim:
+        """Return the claim that answers: the key's dialect, the only one, the server's default.
+
+        Raises:
+            InvalidInput: none of these decides; the message says which prefixes would.
+        """
+        for wanted in (caller.dialect if caller is not None else None, None, self._default_dialect):
+            for claim in claims:
+                if claim.dialect.name == wanted or (wanted is None and len(claims) == 1):
+                    return claim
+        prefixes = " or ".join(f"{claim.dialect.prefix}{claim.path}" for claim in claims)
+        names = " or ".join(claim.dialect.name for claim in claims)
+        raise InvalidInput(
+            f"several APIs answer here: use {prefixes}, or a key made with --dialect {names}", field="path"
+        )
+
+    def blame(self, claims: Sequence[Claim]) -> Dialect:
+        """Return the wire in whose words a caller without a key is refused."""
+        with suppress(InvalidInput):
+            return self.choose(claims, None).dialect
+        return self._native
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
+        self._site = site
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self.dialect = site._native
+        self.claim: Claim | None = None
+        self.caller: Caller | None = None
+        self.request_id = ""
+
+    @property
+    def who(self) -> str:
+        """Who asked, for the log."""
+        if self.caller is None:
+            return ""
+        return f" workspace={self.caller.workspace_id} key={self.caller.key_id}"
+
+    async def run(self) -> int:
+        """Answer, and return the status that was sent."""
+        request = Request(self._scope, self._receive, site=self._site, params=())
+        self.request_id = _request_id(request.headers.get("x-request-id"))
+        try:
+            answer = await self._answer(request)
+        except SessiondError as error:
+            answer = self._refuse(error)
+        except RecursionError:
+            answer = self._refuse(InvalidInput("the body is nested too deeply", field="body"))
+        except Exception:
+            log.exception("a bug: request_id=%s path=%s", self.request_id, self.claim and self.claim.path)
+            answer = self._refuse(Internal("internal server error"))
+        if isinstance(answer, Stream):
+            return await self._stream(answer)
+        await self._send_whole(answer)
+        return answer.status
+
+    async def _answer(self, request: Request) -> Answer | Stream:
+        site = self._site
+        raw_path: bytes = self._scope.get("raw_path") or self._scope["path"].encode()
+        self.dialect = site.table.dialect_of(raw_path) or self.dialect
+        found = site.table.find(raw_path)
+        claims = self._claims(found)
+        if len(claims) == 1 and claims[0].route.public:
+            self.claim = claims[0]
+        else:
+            self.dialect = site.blame(claims)
+            self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+            self.claim = site.choose(claims, self.caller)
+        self.dialect = self.claim.dialect
+        request.params = found.params
+        answer = await self.claim.route.handler(request)
+        if isinstance(answer, Stream):
+            return await self._begun(answer, request)
+        return answer
+
+    def _claims(self, found: Found) -> list[Claim]:
+        method = self._scope["method"]
+        claims = found.claims.get("GET" if method == "HEAD" else method)
+        if claims is not None:
+            return claims
+        if not found.claims:
+            raise NotFound("no such path")
+        others = [claim for claims in found.claims.values() for claim in claims]
+        self.dialect = others[0].dialect
+        raise MethodNotAllowed(found.claims)
+
+    async def _begun(self, stream: Stream, request: Request) -> Stream:
+        """Return the stream with its first chunk made: what goes wrong until then is an answer like any other."""
+        if stream.lasting and self._site.streams_open >= self._site._streams_max:
+            raise Unavailable("too many streams are open", retry_after_seconds=10)
+        first = await anext(stream.chunks, b"")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async with aclosing(stream.chunks) as rest:  # type: ignore[type-var]  # generators, all of them
+                yield first
+                async for chunk in rest:
+                    yield chunk
+
+        return Stream(chunks(), stream.content_type, stream.headers, stream.lasting)
+
+    def _refuse(self, error: SessiondError) -> Answer:
+        route = self.claim.route if self.claim is not None else None
+        answer = self.dialect.render(
+            Problem(error=error, path=self._scope["path"], request_id=self.request_id, route=route)
+        )
+        headers = answer.headers
+        if isinstance(error, Unavailable):
+            headers += (("retry-after", str(error.retry_after_seconds)),)
+        elif isinstance(error, Unauthenticated):
+            headers += (("www-authenticate", "Bearer"),)
+        elif isinstance(error, MethodNotAllowed):
+            headers += (("allow", error.allowed),)
+        return Answer(answer.status, answer.body, answer.content_type, headers)
+
+    async def _send_whole(self, answer: Answer) -> None:
+        headers = [(b"x-request-id", self.request_id.encode())]
+        if answer.status != 204:
+            headers += [
+                (b"content-type", answer.content_type.encode()),
+                (b"content-length", str(len(answer.body)).encode()),
+            ]
+        headers += [(name.encode(), value.encode("utf-8", "replace")) for name, value in answer.headers]
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+    async def _stream(self, stream: Stream) -> int:
+        site = self._site
+        headers = {"x-request-id": self.request_id, "content-type": stream.content_type, **dict(stream.headers)}
+        response = StreamingResponse(self._until_refused(stream.chunks), headers=headers)
+        site.streams_open += stream.lasting
+        try:
+            await response(self._scope, self._receive, self._send_in_time)
+        finally:
+            site.streams_open -= stream.lasting
+        return response.status_code
+
+    async def _until_refused(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield chunks until an error ends the stream: it is too late for a status."""
+        try:
+            async with aclosing(chunks) as open_chunks:  # type: ignore[type-var]  # generators, all of them
+                async for chunk in open_chunks:
+                    yield chunk
+        except SessiondError as error:
+            log.info("stream ended: request_id=%s reason=%s", self.request_id, type(error).__name__)
+
+    async def _send_in_time(self, message: Message) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._send(message)
+
+
+def _request_id(sent: str | None) -> str:
+    """Return the client's id for this request if it can stand in a log, else a new one."""
+    if sent is not None and _REQUEST_ID.match(sent):
+        return sent
+    return uuid_utils.uuid7().hex

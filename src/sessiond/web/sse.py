@@ -1,0 +1,18 @@
+"""Server-Sent Events (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+SILENCE_SECONDS: Final = 15.0  # nginx cuts a proxied stream after 60 s of silence, some clouds after 20
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+HEADERS: Final = (
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),  # nginx would collect events before it passes them on
+)
+
+
+def format_event(*, id: int, event: str, data: bytes) -> bytes:
+    """Return one event; `data` is JSON, which has no line breaks."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, event.encode(), data)

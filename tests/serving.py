@@ -1,0 +1,151 @@
+"""A server for tests: the real site behind the real HTTP server on a real socket, in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from sessiond import server
+from sessiond.actions import keys, workspaces
+from sessiond.actions.call import Call, itself
+from sessiond.core.caller import ALL_SCOPES
+from sessiond.settings import Settings
+from sessiond.web.site import Site
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace on a server, and a key for it."""
+
+    serving: Serving
+    workspace: str
+    database_id_hash: str
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}", "database-id-hash": self.database_id_hash}
+
+    def client(self, prefix: str = "", *, headers: Mapping[str, str] | None = None) -> httpx.Client:
+        """Return an HTTP client that holds the key and asks below `prefix`; close it."""
+        return httpx.Client(
+            base_url=f"{self.serving.url}{prefix}",
+            headers=self.headers if headers is None else headers,
+            timeout=30,
+        )
+
+    def make_key(self, **new: Any) -> Tenant:
+        """Return the same workspace with another key, made of `actions.keys.NewKey`'s fields."""
+        made = self.serving.make_key(self.workspace, keys.NewKey(**new))
+        return msgspec.structs.replace(self, key=made.secret)
+
+
+class Serving:
+    """A running server."""
+
+    def __init__(self, url: str, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self.url = url
+        self.site = site
+        self._loop = loop
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine on the server's loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+    def make_tenant(self) -> Tenant:
+        """Return a new workspace with a key that may do everything in it, and names no dialect."""
+        name = f"w-{uuid.uuid4().hex[:12]}"
+        workspace = self.run(workspaces.create(self.site.engine, name))
+        made = self.make_key(name, keys.NewKey(scopes=ALL_SCOPES))
+        return Tenant(serving=self, workspace=name, database_id_hash=workspace.database_id_hash, key=made.secret)
+
+    def make_key(self, workspace_id: str, new: keys.NewKey) -> keys.MadeKey:
+        async def make() -> keys.MadeKey:
+            workspace = await workspaces.get(self.site.engine, workspace_id)
+            return await keys.create(Call(self.site.engine, workspaces.operator(workspace)), new, itself)
+
+        made: keys.MadeKey = self.run(make())
+        return made
+
+
+@contextmanager
+def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
+    """Serve a database, whose schema must be current, until the block ends."""
+    ready, stop = threading.Event(), asyncio.Event()
+    found: list[Serving] = []
+    failed: list[BaseException] = []
+
+    async def serve() -> None:
+        async with _listening(Settings(database=database, host="127.0.0.1", port=0, **settings)) as (url, site):
+            found.append(Serving(url, site, asyncio.get_running_loop()))
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            uvloop.run(serve())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="serving")
+    thread.start()
+    ready.wait(30)
+    if failed:
+        raise failed[0]
+    try:
+        yield found[0]
+    finally:
+        found[0]._loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        if failed:
+            raise failed[0]
+
+
+@asynccontextmanager
+async def _listening(settings: Settings) -> AsyncIterator[tuple[str, Site]]:
+    held = server._reserve(settings.host, settings.port)
+    port = held.getsockname()[1]
+    async with server.open_site(settings, access=None) as site:
+        http = Server(
+            site,
+            address=settings.host,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backpressure=1000,
+            log_level=LogLevels.error,
+        )
+        running = asyncio.create_task(http.serve())
+        async with asyncio.timeout(10):
+            while not await _answers(settings.host, port):  # noqa: ASYNC110 - Granian tells nobody when it listens
+                await asyncio.sleep(0.01)
+        try:
+            yield f"http://{settings.host}:{port}", site
+        finally:
+            http.stop()  # type: ignore[no-untyped-call]  # Granian leaves it without types
+            site.close_streams()
+            await asyncio.wait_for(running, 10)
+            held.close()
+
+
+async def _answers(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
