@@ -94,10 +94,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     Raises:
         ServeError: the address cannot be had, or more than one process was asked for on SQLite.
     """
-    if settings.workers > 1 and sqlite_path(settings.database) is not None:
-        raise ServeError(
-            "SQLite has one writer, so more workers would only wait for each other: use PostgreSQL, or --workers 1"
-        )
+    check_workers(settings)
     held = _reserve(settings.host, settings.port)
     address, port = held.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
@@ -106,6 +103,27 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     if settings.workers == 1:
         _work(settings, address, port, lambda: announce(url))
     _supervise(settings, address, port, lambda: announce(url))
+
+
+def check_workers(settings: Settings) -> None:
+    """Refuse a number of processes that the database cannot serve.
+
+    Raises:
+        ServeError: more than one process was asked for on SQLite.
+    """
+    if settings.workers > 1 and sqlite_path(settings.database) is not None:
+        raise ServeError(
+            "SQLite has one writer, so more workers would only wait for each other: use PostgreSQL, or --workers 1"
+        )
+
+
+def check_address(settings: Settings) -> None:
+    """Find out whether the address can be had, without keeping it.
+
+    Raises:
+        ServeError: somebody else listens there, or there is no such address.
+    """
+    _reserve(settings.host, settings.port).close()
 
 
 async def _keep_house(site: Site) -> None:

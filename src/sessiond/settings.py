@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 ENVIRONMENT_PREFIX: Final = "SESSIOND_"
+FILE_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 
 
 class SettingsError(Exception):
@@ -59,30 +60,60 @@ def load_settings(
     """Return the settings; a flag that is None was not given.
 
     Raises:
-        SettingsError: one is unknown or cannot be used.
+        SettingsError: one is unknown or cannot be used, or the file cannot be read.
     """
-    if file is None and environment.get(f"{ENVIRONMENT_PREFIX}CONFIG"):
-        file = Path(environment[f"{ENVIRONMENT_PREFIX}CONFIG"])
-    names = Settings.__struct_fields__
+    file = file or find_file(environment)
     from_environment = {
-        name: environment[variable]
-        for name in names
-        if environment.get(variable := f"{ENVIRONMENT_PREFIX}{name.upper()}")
+        name: environment[variable_of(name)]
+        for name in Settings.__struct_fields__
+        if environment.get(variable_of(name))
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    sources = (
-        (str(file), _read_file(file) if file is not None else {}),
-        ("the environment", from_environment),
-        ("the command line", given),
+    sources: tuple[tuple[Callable[[str], str], Mapping[str, Any]], ...] = (
+        (lambda name: f"{name} in {file}", _read_file(file) if file is not None else {}),
+        (variable_of, from_environment),
+        (flag_of, given),
     )
     merged: dict[str, Any] = {}
-    for where, values in sources:
-        try:
-            msgspec.convert(values, Settings, strict=False)
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"a setting from {where} cannot be used: {error}") from error
+    for called, values in sources:
+        for name, value in values.items():
+            _check(called(name), name, value)
         merged |= values
     return msgspec.convert(merged, Settings, strict=False)
+
+
+def find_file(environment: Mapping[str, str]) -> Path | None:
+    """Return the settings file that the environment names."""
+    named = environment.get(FILE_VARIABLE)
+    return Path(named) if named else None
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}"
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read_descriptions() -> dict[str, str]:
+    """Return what each setting means, a sentence each."""
+    return {
+        name: field["description"]
+        for name, field in msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"].items()
+    }
+
+
+def _check(called: str, name: str, value: object) -> None:
+    if name not in Settings.__struct_fields__:
+        raise SettingsError(f"{called} is not a setting; there are {', '.join(Settings.__struct_fields__)}")
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        expected = str(error).partition(" - at ")[0]
+        raise SettingsError(f"{called} cannot be {value!r}: {expected[0].lower()}{expected[1:]}") from error
 
 
 def _read_file(file: Path) -> dict[str, Any]:

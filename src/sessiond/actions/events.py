@@ -8,7 +8,7 @@ from typing import Final
 
 from sessiond.actions.call import Call
 from sessiond.core.caller import Scope
-from sessiond.core.event import Event
+from sessiond.core.event import MESSAGES, Event
 from sessiond.core.ids import SessionId
 from sessiond.core.limits import PAGE_MAX
 from sessiond.core.page import LogPage
@@ -53,8 +53,17 @@ async def read_page(
             tx, session, after=after, before=before, types=types, descending=descending, limit=limit, offset=offset
         )
 
-    short = limit + offset <= INLINE_EVENTS and session.log_bytes <= INLINE_BYTES
-    return await (call.engine.read if short else call.engine.scan)(page)
+    return await (call.engine.read if _short(session, types, limit + offset) else call.engine.scan)(page)
+
+
+def _short(session: Session, types: Sequence[str], rows: int) -> bool:
+    """Whether a page is so small, by the session's averages, that reading it holds up nobody."""
+    if types == MESSAGES:
+        rows = rows * session.last_seq // max(1, session.message_count)
+    elif types:
+        rows = session.last_seq
+    rows = min(rows, session.last_seq)
+    return rows <= INLINE_EVENTS and rows * session.log_bytes <= INLINE_BYTES * session.last_seq
 
 
 async def read_all(call: Call, session: Session, *, types: Sequence[str] = ()) -> AsyncIterator[list[Event]]:

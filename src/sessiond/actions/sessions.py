@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -22,6 +22,9 @@ from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
 from sessiond.storage import audit, events, sessions
 from sessiond.storage.engine import Tx
+
+
+INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
 
 
 class IfExists(StrEnum):
@@ -158,7 +161,8 @@ async def read_page(
         )
         return replace(page, total=total)
 
-    return await call.engine.scan(operation)
+    short = limit <= INLINE_SESSIONS and offset <= INLINE_SESSIONS and sessions.in_order_of_an_index(mine, sort)
+    return await (call.engine.read if short else call.engine.scan)(operation)
 
 
 async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Callable[[Session], A]) -> A:

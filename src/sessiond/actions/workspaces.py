@@ -45,12 +45,15 @@ async def create(engine: Engine, workspace_id: str) -> Workspace:
 
 
 async def begin(engine: Engine) -> MadeKey | None:
-    """On the first start make the workspace `default` and a key that may do everything in it; later return None."""
+    """On the first start make the workspace `default` and a key that may do everything in it; later return None.
+
+    A workspace `default` that never had a key gets one too: a command may have made it before the first start.
+    """
     workspace = _make(DEFAULT)
     made = make_key(Call(engine, operator(workspace)), NewKey(name="first key", scopes=ALL_SCOPES))
 
     async def operation(tx: Tx) -> MadeKey | None:
-        if not await workspaces.insert(tx, workspace):
+        if not await workspaces.insert(tx, workspace) and await keys.read_page(tx, DEFAULT, limit=1):
             return None
         await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
         return made
@@ -69,6 +72,22 @@ async def get(engine: Engine, workspace_id: str) -> Workspace:
         workspace = await workspaces.find(tx, workspace_id)
         if workspace is None:
             raise NotFound("no such workspace")
+        return workspace
+
+    return await engine.read(operation)
+
+
+async def get_by_key(engine: Engine, key_id: str) -> Workspace:
+    """Return the workspace that a key belongs to.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+
+    async def operation(tx: Tx) -> Workspace:
+        workspace = await workspaces.find_by_key(tx, key_id)
+        if workspace is None:
+            raise NotFound("no such key")
         return workspace
 
     return await engine.read(operation)

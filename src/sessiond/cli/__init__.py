@@ -1,31 +1,81 @@
-"""The operator's commands."""
+"""The operator's commands: what can be asked of `sessiond` in a shell.
+
+The modules with commands import what they work with inside the commands: `--help` and `version` need none of it, and
+the server's rooms together take half a second to import.
+"""
 
 from __future__ import annotations
 
+import platform
+from typing import Final
+
+import typer
+
+from sessiond import __version__
+from sessiond.cli import doctor, keys, routes, serve, show, workspaces
+from sessiond.cli.options import Config, Database, Json
+from sessiond.core.errors import SessiondError
+from sessiond.settings import SettingsError, load_settings
+
+# Without typer's markup: with it every help page imports rich, and draws boxes also where nobody sees them.
+app: Final = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""\
+    A session server for AI agents: one durable, ordered log per session.
+
+    \b
+    sessiond serve                     serve on SQLite in ./data, 127.0.0.1:8080
+    sessiond keys create --name app    make a key for a client
+    sessiond doctor                    find out why something does not work
+    """,
+)
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
+app.add_typer(workspaces.app, name="workspaces")
+app.command("routes")(routes.routes)
+app.command("doctor")(doctor.doctor)
+
+
+@app.command()
+def migrate(database: Database = None, config: Config = None, json: Json = False) -> None:
+    """Bring the database's schema up to date.
+
+    `serve` does so too, as do `keys` and `workspaces`.
+
+    \b
+    sessiond migrate --database postgresql://sessiond@db/sessiond
+    """
+    import asyncio
+
+    from sessiond.storage import open as opening
+
+    ran = asyncio.run(opening.migrate(load_settings({"database": database}, file=config).database))
+    if json:
+        show.print_json({"ran": ran})
+    elif ran:
+        show.print_record({"ran": ", ".join(ran)})
+    else:
+        print("the schema is current")
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Print the version."""
+    if json:
+        show.print_json({"version": __version__, "python": platform.python_version()})
+    else:
+        print(f"sessiond {__version__}")
+
 
 def main() -> None:
-    """Run the command line."""
-    import asyncio
-    import sys
-
-    from sessiond.actions import workspaces
-    from sessiond.server import prepare, serve
-    from sessiond.settings import load_settings
-    from sessiond.storage.open import migrate, open_engine
-
-    settings = load_settings(
-        {"database": sys.argv[1], "port": int(sys.argv[2]), "log_level": sys.argv[3] if len(sys.argv) > 3 else None}
-    )
-    prepare(settings)
-
-    async def begin():
-        print(await migrate(settings.database))
-        engine = await open_engine(settings.database, queue_max=10, pool_max=2, command_timeout_seconds=30)
-        made = await workspaces.begin(engine)
-        await engine.close()
-        return made
-
-    made = asyncio.run(begin())
-    if made:
-        print("key", made.secret)
-    serve(settings, lambda url: print("listening", url, flush=True))
+    """Run the command line. It ends with 0, with 1 when refused or failed, or with 2 when it was called wrongly."""
+    try:
+        app(prog_name="sessiond")
+    except SettingsError as error:
+        show.fail(error, status=2)
+    except SessiondError as error:
+        show.fail(error)

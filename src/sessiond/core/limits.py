@@ -12,7 +12,8 @@ ID_MAX_CHARS: Final = 200  # an id is part of a URL, and of the key of every eve
 TEXT_MAX_CHARS: Final = 1_000  # names, e-mail addresses (RFC 5321 allows 254), reasons
 METADATA_MAX_BYTES: Final = 64 * 1024  # it is read with every listing
 METADATA_MAX_KEYS: Final = 64  # every key is an index entry
-METADATA_FILTER_MAX_CHARS: Final = 256  # PostgreSQL's index entries end at 2,704 bytes; longer values are kept
+# PostgreSQL's index entries end at 2,704 bytes, and two ids of 800 bytes stand in them too; longer values are kept.
+METADATA_FILTER_MAX_BYTES: Final = 512
 MESSAGES_PER_APPEND: Final = 1_000  # one transaction's worth: the writer serves others in between
 PAGE_MAX: Final = 1_000
 PAGE_DEFAULT: Final = 20

@@ -63,6 +63,9 @@ def check_content(content: msgspec.Raw, field: str) -> msgspec.Raw:
         _contents.decode(content)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{field} must be a string or a list of parts (objects)", field=field) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Raw JSON is passed over, not read, until here.
+        raise InvalidInput(f"{field} is not valid Unicode", field=field) from error
     return content
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from sessiond.core.errors import InvalidInput, TooLarge
-from sessiond.core.limits import METADATA_FILTER_MAX_CHARS, METADATA_MAX_BYTES, METADATA_MAX_KEYS
+from sessiond.core.limits import METADATA_FILTER_MAX_BYTES, METADATA_MAX_BYTES, METADATA_MAX_KEYS
 
 JsonObject = dict[str, Any]
 
@@ -59,14 +59,7 @@ def merge(old: JsonObject, patch: JsonObject) -> JsonObject:
 def filterable(value: bytes | None) -> dict[str, str]:
     """Return what `metadata.<key>=` can find: the scalars, written as a query string would write them."""
     found = {key: _scalar(scalar) for key, scalar in unpack(value).items()}
-    return {
-        key: text
-        for key, text in found.items()
-        if text is not None
-        and len(key) <= METADATA_FILTER_MAX_CHARS
-        and len(text) <= METADATA_FILTER_MAX_CHARS
-        and "\0" not in key + text
-    }
+    return {key: text for key, text in found.items() if text is not None and _fits(key) and _fits(text)}
 
 
 def check_filter(key: str, value: str) -> tuple[str, str]:
@@ -75,12 +68,16 @@ def check_filter(key: str, value: str) -> tuple[str, str]:
     Raises:
         InvalidInput: no session can hold it where it could be found.
     """
-    if not key or max(len(key), len(value)) > METADATA_FILTER_MAX_CHARS or "\0" in key + value:
+    if not key or not _fits(key) or not _fits(value):
         raise InvalidInput(
-            f"metadata filters take a key and a value of up to {METADATA_FILTER_MAX_CHARS} characters",
+            f"metadata filters take a key and a value of up to {METADATA_FILTER_MAX_BYTES} bytes each",
             field="metadata",
         )
     return key, value
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= METADATA_FILTER_MAX_BYTES and "\0" not in text
 
 
 def _scalar(value: object) -> str | None:

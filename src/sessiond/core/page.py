@@ -56,16 +56,20 @@ def pack_cursor(position: object) -> str:
 
 
 def unpack_cursor(cursor: str, kind: type[T]) -> T:
-    """Return the position that a cursor names.
+    """Return the position that a cursor names: a `kind`, a tuple or an array-like struct.
 
     Raises:
         InvalidInput: it is not one of ours.
     """
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.msgpack.decode(packed, type=kind)
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        position = msgspec.msgpack.decode(packed, type=kind)
+    except (binascii.Error, ValueError, RecursionError) as error:  # a MsgspecError is a ValueError
         raise InvalidInput("cursor is not one that this server made", field="cursor") from error
+    values: list[object] = msgspec.to_builtins(position)
+    if not all(map(_fits_a_column, values)):
+        raise InvalidInput("cursor is not one that this server made", field="cursor")
+    return position
 
 
 def unpack_position(cursor: str, sort: Sort, *, descending: bool) -> Position:
@@ -78,11 +82,7 @@ def unpack_position(cursor: str, sort: Sort, *, descending: bool) -> Position:
     if (position.sort, position.descending) != (sort, descending):
         raise InvalidInput("cursor was made for another order", field="cursor")
     textual = sort in (Sort.USER_NAME, Sort.USER_EMAIL)
-    if (
-        isinstance(position.value, str) != textual
-        or "\0" in f"{position.value}{position.id}"
-        or _too_large(position.value)
-    ):
+    if isinstance(position.value, str) != textual:
         raise InvalidInput("cursor is not one that this server made", field="cursor")
     return position
 
@@ -98,6 +98,12 @@ def position_of(session: Session, sort: Sort, *, descending: bool, backwards: bo
     return Position(sort, descending, backwards, values[sort], session.id)
 
 
-def _too_large(value: int | str) -> bool:
-    """Whether a number fits no column of either database."""
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
+def _fits_a_column(value: object) -> bool:
+    """Whether both databases can compare a column with `value`."""
+    match value:
+        case int():
+            return -(2**63) <= value < 2**63
+        case str():
+            return "\0" not in value
+        case _:
+            return True

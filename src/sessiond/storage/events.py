@@ -15,6 +15,7 @@ from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.slots import slot_of
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +130,8 @@ async def _append(tx: Tx, append: Append) -> int | None:
     )
     if row is None:
         return None
+    if row[1] != slot_of(append.at_us):
+        await tx.run("session_slot", workspace=append.workspace_id, id=append.session_id, slot=slot_of(append.at_us))
     first: int = row[0] - len(append.entries) + 1
     for values in _rows(append, first):
         await tx.run("event_insert", **values)
@@ -200,6 +203,14 @@ async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict
         bytes=[sum(append.size for append in each) for each in members],
         ats_us=[max(append.at_us for append in each) for each in members],
     )
+    at_us = {key[:2]: max(append.at_us for append in each) for key, each in zip(group, members, strict=True)}
+    moved = [
+        {"workspace": workspace_id, "id": session_id, "slot": slot_of(at_us[workspace_id, session_id])}
+        for workspace_id, session_id, _, slot in rows
+        if slot != slot_of(at_us[workspace_id, session_id])
+    ]
+    if moved:
+        await tx.each("session_slot", moved)
     return {(row[0], row[1]): row[2] for row in rows}
 
 

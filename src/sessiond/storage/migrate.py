@@ -103,7 +103,7 @@ async def migrate_postgres(url: str) -> list[str]:
                 ran.append(migration.name)
         finally:
             await connection.close()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
         raise Unavailable(f"PostgreSQL cannot be migrated ({type(error).__name__}: {error})") from error
     return ran
 

@@ -42,11 +42,13 @@ _LOST: Final = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # no room on the disk, in memory or for another connection
     asyncpg.ReadOnlySQLTransactionError,  # a primary that was demoted: the next connection finds the new one
     OSError,
     TimeoutError,
 )
+# It took too long; another attempt would too. Which of the two gives up first, driver or server, is chance.
+_TOO_LONG: Final = (TimeoutError, asyncpg.QueryCanceledError)
 # What another attempt settles: two transactions stood in each other's way.
 _CONTENDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 
@@ -138,6 +140,11 @@ class _Combiner:
         try:
             results = await self._engine.transact(operation, weight=len(items))
         except Exception as error:
+            if len(group) > 1 and not isinstance(error, SessiondError):
+                # A bug met by one item is not its neighbours': each on its own, and only the one sees the error.
+                for one in group:
+                    await self._write([one])
+                return
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
@@ -175,7 +182,7 @@ class PostgresEngine:
         """Connect to a database whose schema is current. At most `queue_max` writes wait.
 
         Raises:
-            Unavailable: no server answers at `url`.
+            Unavailable: no server answers at `url`, or it does not let us in.
         """
         try:
             pool = await asyncpg.create_pool(
@@ -189,7 +196,7 @@ class PostgresEngine:
                 reset=_nothing,
                 server_settings=_server_settings(command_timeout_seconds),
             )
-        except _LOST as error:
+        except (*_LOST, asyncpg.PostgresError, ValueError) as error:  # ValueError: a port that is no number
             raise Unavailable(f"PostgreSQL cannot be reached ({type(error).__name__}: {error})") from error
         return cls(url, pool, queue_max=queue_max, command_timeout_seconds=command_timeout_seconds)
 
@@ -211,7 +218,7 @@ class PostgresEngine:
                     result: T = await operation(PostgresTx(connection, self._statements))
                     return result
             except _LOST as error:
-                if attempt == ATTEMPTS or isinstance(error, TimeoutError):
+                if attempt == ATTEMPTS or isinstance(error, _TOO_LONG):
                     raise _unavailable(error) from error
         raise AssertionError("the last attempt returns or raises")
 
@@ -271,7 +278,7 @@ class PostgresEngine:
                     raise _unavailable(error) from error
             except _LOST as error:
                 # A commit that was sent may have happened; a command that timed out would time out again.
-                if attempt == ATTEMPTS or committing or isinstance(error, TimeoutError):
+                if attempt == ATTEMPTS or committing or isinstance(error, _TOO_LONG):
                     raise _unavailable(error) from error
             else:
                 self._commits += 1
@@ -322,7 +329,7 @@ class PostgresEngine:
                 await connection.add_listener(CHANNEL, self._heard)
                 self.watches.wake_all()
                 await self._tell(connection)
-            except _LOST:
+            except (*_LOST, asyncpg.PostgresError):  # whatever it was: without this task nobody hears of anything
                 await asyncio.sleep(HEAL_SECONDS)
             finally:
                 if connection is not None:

@@ -9,20 +9,22 @@ import msgspec
 
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import WorkspaceId
+from sessiond.core.limits import ID_MAX_CHARS, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.slots import slot_of
 
-UPDATED_SLOT_US: Final = 10_000_000  # as the generated column `updated_slot` has it
+SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
 
 
 async def insert(tx: Tx, session: Session) -> bool:
     """Add a session and count it; False, and nothing happens, when its id is taken."""
-    row = await tx.one("session_insert", **_columns(session), search_text=_search_text(session))
+    row = await tx.one("session_insert", **_columns(session))
     if row is None:
         return False
     if session.metadata is not None or session.data is not None or session.prompt is not None:
@@ -57,10 +59,11 @@ async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: s
     Raises:
         NotFound: as `get`.
     """
-    row = await tx.one("session_take", workspace=workspace_id, id=session_id, user=user_id)
-    if row is None:
+    # Locked first, read then: in one statement PostgreSQL would wait for the session but show its details, which are
+    # joined to it, as they were before the wait.
+    if await tx.one("session_lock", workspace=workspace_id, id=session_id) is None:
         raise NotFound("no such session")
-    return _row_to_session(row)
+    return await get(tx, workspace_id, session_id, user_id=user_id)
 
 
 async def save(tx: Tx, before: Session, after: Session) -> None:
@@ -68,7 +71,7 @@ async def save(tx: Tx, before: Session, after: Session) -> None:
     columns = _columns(after)
     for fixed in ("created_at_us", "parent", "prompt_tokens", "completion_tokens"):
         del columns[fixed]
-    await tx.run("session_update", **columns, search_text=_search_text(after))
+    await tx.run("session_update", **columns)
     if (before.metadata, before.data, before.prompt) != (after.metadata, after.data, after.prompt):
         await _put_details(tx, after)
     if before.metadata != after.metadata:
@@ -113,6 +116,15 @@ async def read_page(
     return SessionPage(sessions=found, more_after=more, more_before=position is not None or offset > 0)
 
 
+def in_order_of_an_index(wanted: SessionFilter | None, sort: Sort) -> bool:
+    """Whether a page touches no more rows than it has: an index has what is wanted, in order, and the total is kept."""
+    if wanted is None:
+        return True
+    single = [wanted.agent_ids, wanted.user_ids, wanted.task_ids, wanted.statuses]
+    narrow = sum(map(len, single)) <= 1 and not wanted.metadata and not wanted.ids
+    return sort is Sort.CREATED and narrow and wanted.query is None
+
+
 async def count(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> int:
     """Return how many sessions match: kept where at most one field is asked for, else counted through an index."""
     fields = {
@@ -154,7 +166,7 @@ def _beyond(position: Position, values: dict[str, Value], *, down: bool) -> list
     sign = "<" if down else ">"
     beyond = [f"({_SORT_COLUMNS[position.sort]}, s.id) {sign} (:at, :at_id)"]
     if position.sort is Sort.UPDATED:
-        values["at_slot"] = int(position.value) // UPDATED_SLOT_US
+        values["at_slot"] = slot_of(int(position.value))
         beyond.append(f"s.updated_slot {sign}= :at_slot")
     return beyond
 
@@ -189,8 +201,12 @@ def _where(workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str],
         values["before_us"] = wanted.created_before_us
         where.append("s.created_at_us < :before_us")
     if wanted.query is not None:
-        values["pattern"] = f"%{_escape_like(wanted.query.casefold())}%"
-        where.append(r"s.search_text like :pattern escape '\'")
+        part = wanted.query.casefold()
+        if len(part) > SEARCH_TEXT_MAX_CHARS:
+            where.append("false")  # nothing is as long; and SQLite refuses patterns of 50,000 bytes
+        else:
+            values["pattern"] = f"%{_escape_like(part)}%"
+            where.append(r"s.search_text like :pattern escape '\'")
     return where, values
 
 
@@ -216,6 +232,8 @@ def _columns(session: Session) -> dict[str, Any]:
         del columns[wide]
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(session.status)
+    columns["search_text"] = _search_text(session)
+    columns["updated_slot"] = slot_of(session.updated_at_us)
     return columns
 
 

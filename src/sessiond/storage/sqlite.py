@@ -29,6 +29,7 @@ BUSY_MS: Final = 10_000  # another process (`sessiond keys create`) may be writi
 GROUP_MAX: Final = 256  # operations to a commit: bounds how long the first of them waits for its answer
 SCAN_THREADS: Final = 4
 SCANS_WAITING_MAX: Final = 256
+CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log: a page that is written again and again is copied home once
 CACHE_KIB: Final = 16 * 1024  # per connection; what is hot stays in memory, what is stored does not
 
 
@@ -45,6 +46,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         connection.execute("pragma journal_mode = wal" if not read_only else "pragma query_only = on")
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
+        connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     except apsw.Error as error:
         raise Unavailable(f"the database {path} cannot be opened: {error}") from error
     return connection

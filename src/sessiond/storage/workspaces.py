@@ -23,6 +23,11 @@ async def find(tx: Tx, workspace_id: str) -> Workspace | None:
     return Workspace(*row) if row is not None else None
 
 
+async def find_by_key(tx: Tx, key_id: str) -> Workspace | None:
+    row = await tx.one("workspace_by_key", key_id=key_id)
+    return Workspace(*row) if row is not None else None
+
+
 async def read_page(tx: Tx, *, after: str = "", limit: int) -> list[Workspace]:
     """Return up to `limit` workspaces whose id comes after `after`."""
     return [Workspace(*row) for row in await tx.all("workspace_list", after=WorkspaceId(after), limit=limit)]

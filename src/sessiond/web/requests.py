@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import ClientDisconnect
-from starlette.requests import Request as StarletteRequest
 from starlette.types import Receive, Scope
 
 from sessiond.actions.call import Call, Retry
@@ -29,16 +27,22 @@ _QUERY_FIELDS_MAX: Final = 200
 _decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
 
-class Request(StarletteRequest):
+class Request:
     """One request. `params` are the segments of the path that a route leaves open, in order."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, site: Site, params: tuple[str, ...]) -> None:
-        super().__init__(scope, receive)
+    __slots__ = ("_body", "_receive", "caller", "headers", "method", "params", "scope", "site")
+
+    caller: Caller
+    """Set before a handler runs; a public route has none."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, site: Site) -> None:
+        self.scope = scope
         self.site = site
-        self.params = params
-        self.caller: Caller
-        """Set before a handler runs; a public route has none."""
-        self._read: bytes | None = None
+        self.method: str = scope["method"]
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.params: tuple[str, ...] = ()
+        self._receive = receive
+        self._body: bytes | None = None
 
     async def read(self) -> bytes:
         """Return the body.
@@ -47,23 +51,39 @@ class Request(StarletteRequest):
             TooLarge: it is over the site's limit; the rest is not read.
             Unavailable: it did not come.
         """
-        if self._read is None:
-            limit = self.site.body_max_bytes
+        if self._body is None:
             length = self.headers.get("content-length", "")
-            if length.isdigit() and int(length) > limit:
-                raise TooLarge(f"the body is larger than {limit} bytes", field="body")
-            chunks, size = [], 0
+            if length.isdigit() and int(length) > self.site.body_max_bytes:
+                raise self._too_large()
+            # A timer of the loop's: `asyncio.timeout` costs as much as the rest of this function.
+            task, late = asyncio.current_task(), list[bool]()
+            timer = asyncio.get_running_loop().call_later(BODY_SECONDS, _give_up, task, late)
             try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    async for chunk in self.stream():
-                        size += len(chunk)
-                        if size > limit:
-                            raise TooLarge(f"the body is larger than {limit} bytes", field="body")
-                        chunks.append(chunk)
-            except (TimeoutError, ClientDisconnect) as error:
-                raise Unavailable("the body did not arrive") from error
-            self._read = b"".join(chunks)
-        return self._read
+                self._body = await self._read_whole()
+            except asyncio.CancelledError:
+                if late:
+                    raise Unavailable("the body did not arrive in time") from None
+                raise
+            finally:
+                timer.cancel()
+        return self._body
+
+    async def _read_whole(self) -> bytes:
+        chunks, size = list[bytes](), 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Unavailable("the client went away")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self.site.body_max_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return chunk if not chunks else b"".join([*chunks, chunk])
+            chunks.append(chunk)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self.site.body_max_bytes} bytes", field="body")
 
     async def body_as(self, kind: type[T], *, empty: T | None = None) -> T:
         """Return the body as a `kind`, or `empty` where there is none.
@@ -153,6 +173,12 @@ class Request(StarletteRequest):
         asked = (self.method.encode(), self.scope["path"].encode("utf-8", "replace"), self.scope["query_string"])
         fingerprint = hashlib.sha256(b"\0".join((*asked, await self.read()))).digest()
         return Retry(key, fingerprint, pack_answer, unpack_answer)
+
+
+def _give_up(task: asyncio.Task[Any] | None, late: list[bool]) -> None:
+    if task is not None:
+        late.append(True)
+        task.cancel()
 
 
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`")

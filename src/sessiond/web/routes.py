@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -104,10 +105,8 @@ class Table:
     def find(self, raw_path: bytes) -> Found:
         """Return what claims a path as it came over the wire.
 
-        A segment may be empty: an id that is missing is the route's to complain of.
-
-        Raises:
-            InvalidInput: the path is not UTF-8.
+        A segment may be empty: an id that is missing is the route's to complain of. It may be no text at all, which
+        `check_params` refuses once it is known in whose words.
         """
         node, params = self._root, []
         for segment in split_path(raw_path):
@@ -146,10 +145,23 @@ class Table:
 
 
 def split_path(raw_path: bytes) -> list[str]:
-    """Return a path's segments, decoded one by one: a `%2F` belongs to its segment."""
-    try:
-        if b"%" not in raw_path:
-            return raw_path.decode("ascii").split("/")[1:]
-        return [unquote(segment, errors="strict") for segment in raw_path.decode("ascii").split("/")[1:]]
-    except UnicodeDecodeError as error:
-        raise InvalidInput("the path is not valid UTF-8", field="path") from error
+    """Return a path's segments, decoded one by one: a `%2F` belongs to its segment. Bytes that are not UTF-8 stay as
+    surrogates.
+    """
+    segments = raw_path.decode("ascii", "surrogateescape").split("/")[1:]
+    return [unquote(segment, errors="surrogateescape") for segment in segments] if b"%" in raw_path else segments
+
+
+def check_params(params: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `params` if they are text that can be looked for.
+
+    Raises:
+        InvalidInput: one is not UTF-8, or has a NUL, which PostgreSQL takes in no text.
+    """
+    for param in params:
+        if _UNUSABLE.search(param):
+            raise InvalidInput("the path is not valid UTF-8, or contains a NUL character", field="path")
+    return params
+
+
+_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import time
@@ -23,7 +24,7 @@ from sessiond.web.answers import Answer, Stream
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.openapi import openapi_routes
 from sessiond.web.requests import Request
-from sessiond.web.routes import Claim, Dialect, Found, Problem, Table
+from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_params
 
 log: Final = logging.getLogger("sessiond.web")
 
@@ -53,15 +54,24 @@ class Site:
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
         self.table = Table(dialects, documents=openapi_routes(dialects))
-        self._native = dialects[0]
+        self.native = dialects[0]
         self._default_dialect = default_dialect
         self._streams_max = streams_max
         self.streams_open = 0
         self._closing = False
+        # Unique to this process and counted: a random id for each request costs more.
+        self._request_ids = uuid_utils.uuid7().hex[-16:]
+        self._request_numbers = itertools.count(1)
         telemetry.gauge("sessiond_streams_open", "Followers connected.", lambda: self.streams_open)
         telemetry.gauge("sessiond_writes_waiting", "Writes not committed yet.", lambda: engine.load().writes_waiting)
         telemetry.counter("sessiond_commits", "Transactions committed.", lambda: engine.load().commits)
         telemetry.counter("sessiond_operations", "Writes committed.", lambda: engine.load().operations)
+
+    def request_id(self, sent: str | None) -> str:
+        """Return the client's id for its request if that can stand in a log, else a new one."""
+        if sent is not None and _REQUEST_ID.match(sent):
+            return sent
+        return f"{self._request_ids}-{next(self._request_numbers):x}"
 
     def close_streams(self) -> None:
         """End every stream now; their clients reconnect elsewhere and miss nothing."""
@@ -110,7 +120,7 @@ class Site:
         """Return the wire in whose words a caller without a key is refused."""
         with suppress(InvalidInput):
             return self.choose(claims, None).dialect
-        return self._native
+        return self.native
 
 
 class _Exchange:
@@ -121,7 +131,7 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self.dialect = site._native
+        self.dialect = site.native
         self.claim: Claim | None = None
         self.caller: Caller | None = None
         self.request_id = ""
@@ -135,8 +145,8 @@ class _Exchange:
 
     async def run(self) -> int:
         """Answer, and return the status that was sent."""
-        request = Request(self._scope, self._receive, site=self._site, params=())
-        self.request_id = _request_id(request.headers.get("x-request-id"))
+        request = Request(self._scope, self._receive, site=self._site)
+        self.request_id = self._site.request_id(request.headers.get("x-request-id"))
         try:
             answer = await self._answer(request)
         except SessiondError as error:
@@ -152,29 +162,33 @@ class _Exchange:
         return answer.status
 
     async def _answer(self, request: Request) -> Answer | Stream:
-        site = self._site
-        raw_path: bytes = self._scope.get("raw_path") or self._scope["path"].encode()
+        site, scope = self._site, self._scope
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.dialect = site.table.dialect_of(raw_path) or self.dialect
         found = site.table.find(raw_path)
-        claims = self._claims(found)
-        if len(claims) == 1 and claims[0].route.public:
-            self.claim = claims[0]
+        claims = found.claims.get(request.method) or self._no_claim(found, request.method)
+        if len(claims) == 1:
+            self._settle(claims[0])
+            if not claims[0].route.public:
+                self.caller = request.caller = await site.authenticator.authenticate(request.credential)
         else:
             self.dialect = site.blame(claims)
             self.caller = request.caller = await site.authenticator.authenticate(request.credential)
-            self.claim = site.choose(claims, self.caller)
-        self.dialect = self.claim.dialect
-        request.params = found.params
+            self.dialect = site.native
+            self._settle(site.choose(claims, self.caller))
+        assert self.claim is not None, "one claim was settled on"
+        request.params = check_params(found.params)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             return await self._begun(answer, request)
         return answer
 
-    def _claims(self, found: Found) -> list[Claim]:
-        method = self._scope["method"]
-        claims = found.claims.get("GET" if method == "HEAD" else method)
-        if claims is not None:
-            return claims
+    def _settle(self, claim: Claim) -> None:
+        self.claim, self.dialect = claim, claim.dialect
+
+    def _no_claim(self, found: Found, method: str) -> list[Claim]:
+        if method == "HEAD" and "GET" in found.claims:
+            return found.claims["GET"]
         if not found.claims:
             raise NotFound("no such path")
         others = [claim for claims in found.claims.values() for claim in claims]
@@ -243,10 +257,3 @@ class _Exchange:
     async def _send_in_time(self, message: Message) -> None:
         async with asyncio.timeout(SEND_SECONDS):
             await self._send(message)
-
-
-def _request_id(sent: str | None) -> str:
-    """Return the client's id for this request if it can stand in a log, else a new one."""
-    if sent is not None and _REQUEST_ID.match(sent):
-        return sent
-    return uuid_utils.uuid7().hex

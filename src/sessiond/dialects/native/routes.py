@@ -114,7 +114,7 @@ async def append_messages(request: Request) -> Answer:
 
     def answer(appended: list[Event]) -> Answer:
         out = [shapes.message_out(event) for event in appended]
-        return json_answer(shapes.MessageList(out) if body.batch else out[0], 201)
+        return json_answer({"data": out} if body.batch else out[0], 201)
 
     return await messages.append(await request.call(), request.params[0], body.parse(), answer)
 
@@ -123,7 +123,7 @@ async def list_messages(request: Request) -> Answer:
     query = request.query_as(shapes.ListMessages)
     page = await _log_page(request, query, types=MESSAGES)
     return json_answer(
-        shapes.MessagePage(
+        shapes.LogPageOut(
             data=[shapes.message_out(event) for event in page.events],
             next_cursor=page.next_cursor,
             prev_cursor=page.prev_cursor,
@@ -143,7 +143,7 @@ async def list_events(request: Request) -> Answer:
         raise InvalidInput("include=total cannot be combined with type", field="include")
     page = await _log_page(request, query, types=_values(query.type, "type"))
     return json_answer(
-        shapes.EventPage(
+        shapes.LogPageOut(
             data=[shapes.event_out(event) for event in page.events],
             next_cursor=page.next_cursor,
             prev_cursor=page.prev_cursor,

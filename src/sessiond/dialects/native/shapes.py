@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -24,11 +24,11 @@ from sessiond.core.limits import (
     check_prose,
     check_text,
 )
-from sessiond.core.message import NO_METADATA, Message, RawContent, Role, check_content, unpack_message
+from sessiond.core.message import NO_METADATA, Message, RawContent, Role, check_content
 from sessiond.core.metadata import JsonObject, RawObject, pack_data, pack_metadata
 from sessiond.core.session import NewSession, Session, Status
 from sessiond.core.timeline import Step
-from sessiond.web.answers import iso_micros, parse_time
+from sessiond.web.answers import encode, iso_micros, parse_time
 from sessiond.web.errors import MethodNotAllowed
 
 EMPTY = msgspec.Raw(b"{}")
@@ -144,6 +144,15 @@ class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     data: list[EventOut]
+    next_cursor: str | None
+    prev_cursor: str | None
+    total: int | UnsetType = UNSET
+
+
+class LogPageOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A `MessagePage` or an `EventPage` on its way out."""
+
+    data: Sequence[EventOut | msgspec.Raw]
     next_cursor: str | None
     prev_cursor: str | None
     total: int | UnsetType = UNSET
@@ -391,17 +400,24 @@ def session_out(session: Session) -> SessionOut:
     )
 
 
-def message_out(event: Event) -> MessageOut:
-    message = unpack_message(event.body)
-    return MessageOut(
-        make_event_id(MESSAGE, event.session_id, event.seq),
-        event.seq,
-        message.role,
-        message.content,
-        event.run_id,
-        message.metadata,
-        iso_micros(event.created_at_us),
+class _Envelope(msgspec.Struct, frozen=True):
+    id: str
+    seq: int
+    run_id: str | None
+    created_at: str
+
+
+def message_out(event: Event) -> msgspec.Raw:
+    """Return a message as JSON, a `MessageOut`: what is stored already is its role, content and metadata."""
+    envelope = encode(
+        _Envelope(
+            make_event_id(MESSAGE, event.session_id, event.seq),
+            event.seq,
+            event.run_id,
+            iso_micros(event.created_at_us),
+        )
     )
+    return msgspec.Raw(envelope[:-1] + b"," + event.body[1:])
 
 
 def event_out(event: Event) -> EventOut:

@@ -1,12 +1,159 @@
-from sessiond.dialects.native import shapes
-from sessiond.dialects.native.routes import render
-from sessiond.web.routes import Dialect
+"""The operativus wire: parse, call, shape."""
 
-DIALECT = Dialect(
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from sessiond.actions import messages, sessions
+from sessiond.actions.call import Call, itself
+from sessiond.core.caller import Scope
+from sessiond.core.errors import NotFound
+from sessiond.core.event import Event
+from sessiond.core.metadata import JsonObject
+from sessiond.core.session import Session, SessionFilter
+from sessiond.dialects.operativus import shapes
+from sessiond.web.answers import Answer, Stream, encode, iso_millis, json_answer
+from sessiond.web.requests import Request
+from sessiond.web.routes import Dialect, Problem, Route
+
+CHUNK_BYTES: Final = 64 * 1024  # sending a chunk costs as much as making some kilobytes of it
+
+
+async def list_sessions(request: Request) -> Stream:
+    query = request.query_as(shapes.ListSessions)
+    sort, descending = query.order()
+    # A caller who is bound to a user lists that user's sessions whatever they ask for, as the original's users do.
+    user_id = query.user_id if request.caller.user_id is None else None
+    call = await request.call()
+    page = await sessions.read_page(
+        call,
+        SessionFilter(
+            user_ids=(user_id,) if user_id is not None else (),
+            agent_ids=(query.agent_id,) if query.agent_id is not None else (),
+        ),
+        sort=sort,
+        descending=descending,
+        limit=query.limit,
+        offset=query.page * query.limit,
+        with_total=True,
+    )
+    opening = encode(shapes.page_out(page, number=query.page, size=query.limit)).removesuffix(b"]}")
+    return Stream(_gathered(_enclosed(opening, _sessions(call, page.sessions))))
+
+
+async def get_session(request: Request) -> Stream:
+    call = await request.call()
+    session = await sessions.get(call, request.params[0])
+    return Stream(_gathered(_sessions(call, [session])), headers=(("etag", session.etag),))
+
+
+async def list_runs(request: Request) -> Answer:
+    # Whether there is such a session is not told.
+    request.caller.require(Scope.SESSIONS_READ)
+    return json_answer([])
+
+
+async def delete_session(request: Request) -> Answer:
+    with suppress(NotFound):
+        await sessions.delete(await request.call(), request.params[0], itself)
+    return Answer(204)
+
+
+async def _enclosed(opening: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Write a page: it ends with the list that `opening` begins."""
+    yield opening
+    async for piece in pieces:
+        yield piece
+    yield b"]}"
+
+
+async def _sessions(call: Call, wanted: Sequence[Session]) -> AsyncIterator[bytes]:
+    """Write sessions with all their messages, however many there are."""
+    before = b""
+    async for session, pages in messages.read_each(call, wanted):
+        yield before + encode(shapes.session_out(session)).removesuffix(b"]}")
+        between = b""
+        with suppress(NotFound):  # deleted in the meantime: what else there is to write is still true
+            async for page in pages:
+                yield between + _messages(page)
+                between = b","
+        yield b"]}"
+        before = b","
+
+
+def _messages(page: Sequence[Event]) -> bytes:
+    return b",".join(encode(shapes.message_out(event)) for event in page)
+
+
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Put pieces together until they are worth sending."""
+    gathered, size = list[bytes](), 0
+    async for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+def render(problem: Problem) -> Answer:
+    """Return an error as Spring Boot writes it."""
+    status = shapes.STATUS.get(type(problem.error), 500)
+    return json_answer(
+        shapes.ErrorOut(
+            timestamp=iso_millis(time.time_ns() // 1000),
+            status=status,
+            error=shapes.REASONS[status],
+            message=problem.error.message,
+            path=problem.path,
+        ),
+        status,
+    )
+
+
+_ERRORS: Final = dict.fromkeys((400, 401, 403, 503), shapes.ErrorOut)
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/api/sessions",
+        handler=list_sessions,
+        summary="List sessions with their messages, page by page",
+        query=shapes.ListSessions,
+        answers={200: shapes.PageOut} | _ERRORS,
+    ),
+    Route(
+        method="GET",
+        path="/api/sessions/{sessionId}",
+        handler=get_session,
+        summary="Get a session with its messages",
+        answers={200: shapes.SessionOut, 404: shapes.ErrorOut} | _ERRORS,
+    ),
+    Route(
+        method="GET",
+        path="/api/sessions/{sessionId}/runs",
+        handler=list_runs,
+        summary="List the runs of a session, oldest first",
+        answers={200: list[JsonObject]} | _ERRORS,
+    ),
+    Route(
+        method="DELETE",
+        path="/api/sessions/{sessionId}",
+        handler=delete_session,
+        summary="Delete a session, if there is one",
+        answers={204: None, 412: shapes.ErrorOut} | _ERRORS,
+    ),
+)
+
+DIALECT: Final = Dialect(
     name="operativus",
-    title="operativus",
+    title="Operativus Agent Manager: sessions",
     prefix="/operativus",
-    routes=(),
+    routes=ROUTES,
     render=render,
-    error=shapes.ProblemOut,
+    error=shapes.ErrorOut,
 )

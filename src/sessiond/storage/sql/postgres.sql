@@ -1,9 +1,9 @@
 -- What PostgreSQL says differently, or alone.
 
--- Only here can two transactions have the same row in hand. The details belong to the session and need no lock.
--- name: session_take
-{session_get}
-for update of s
+-- Only here can two transactions have the same row in hand.
+-- name: session_lock
+select 1 from sessions where workspace_id = :workspace and id = :id
+for update
 
 -- A row is spread over shards, so that those who create sessions do not queue behind one.
 -- name: count_add
@@ -33,10 +33,14 @@ update sessions s set last_seq = s.last_seq + w.events, message_count = s.messag
 from locked l
 join wanted w on w.workspace_id = l.workspace_id and w.id = l.id
 where s.workspace_id = l.workspace_id and s.id = l.id
-returning s.workspace_id, s.id, s.last_seq
+returning s.workspace_id, s.id, s.last_seq, s.updated_slot
 
 -- name: event_insert_each
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
 select * from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:seqs as bigint[]),
     cast(:types as text[]), cast(:ats_us as bigint[]), cast(:actors as text[]), cast(:run_ids as text[]),
     cast(:actions as text[]), cast(:durations_us as bigint[]), cast(:bodies as bytea[]))
+
+-- The database's own clock, as it is now and not when the transaction began.
+-- name: clock
+select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)

@@ -12,16 +12,16 @@ left join session_details d on d.workspace_id = s.workspace_id and d.session_id 
 where s.workspace_id = :workspace and s.id = :id and (cast(:user as text) is null or s.user_id = :user)
 
 -- The session, for as long as this transaction lasts nobody else's. See postgres.sql.
--- name: session_take
-{session_get}
+-- name: session_lock
+select 1 from sessions where workspace_id = :workspace and id = :id
 
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
-    last_active_at_us, completed_at_us, expires_at_us, search_text)
+    last_active_at_us, completed_at_us, expires_at_us, search_text, updated_slot)
 values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text, :updated_slot)
 on conflict (workspace_id, id) do nothing
 returning id
 
@@ -30,7 +30,7 @@ update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id
     user_name = :user_name, user_email = :user_email, accept_terms = :accept_terms, status = :status,
     message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, updated_at_us = :updated_at_us,
     last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
-    search_text = :search_text
+    search_text = :search_text, updated_slot = :updated_slot
 where workspace_id = :workspace and id = :id
 
 -- An append to a session that is under way: takes the next numbers and says which was the last.
@@ -39,7 +39,11 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     log_bytes = log_bytes + :bytes, updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and status in ('active', 'paused')
     and (cast(:user as text) is null or user_id = :user)
-returning last_seq
+returning last_seq, updated_slot
+
+-- A statement of its own, once in ten seconds: SQLite rewrites an index whenever its column is set, even to the same.
+-- name: session_slot
+update sessions set updated_slot = :slot where workspace_id = :workspace and id = :id
 
 -- name: session_delete
 delete from sessions where workspace_id = :workspace and id = :id
@@ -66,4 +70,6 @@ where workspace_id = :workspace and key = :key and value = :value and created_at
 select count(*) from sessions s
 
 -- name: session_count_kept
-select coalesce(sum(n), 0) from session_counts where workspace_id = :workspace and field = :field and value = :value
+-- PostgreSQL's sum of bigints is a numeric.
+select cast(coalesce(sum(n), 0) as bigint) from session_counts
+where workspace_id = :workspace and field = :field and value = :value

@@ -6,5 +6,11 @@ returning id
 -- name: workspace_get
 select id, database_id_hash, created_at_us from workspaces where id = :id
 
+-- name: workspace_by_key
+select w.id, w.database_id_hash, w.created_at_us
+from keys k
+join workspaces w on w.id = k.workspace_id
+where k.id = :key_id
+
 -- name: workspace_list
 select id, database_id_hash, created_at_us from workspaces where id > :after order by id limit :limit

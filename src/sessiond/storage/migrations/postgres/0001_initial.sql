@@ -54,8 +54,8 @@ create table sessions (
     lease_owner text collate "C",
     lease_until_us bigint not null default 0,
     fence bigint not null default 0,
-    -- Ten seconds: an index on updated_at_us itself would change with every append.
-    updated_slot bigint generated always as (updated_at_us / 10000000) stored,
+    -- updated_at_us in tens of seconds, to sort by: an index on the time itself would change with every append.
+    updated_slot bigint not null,
     primary key (workspace_id, id),
     check ((status in ('completed', 'failed')) = (completed_at_us is not null))
 )

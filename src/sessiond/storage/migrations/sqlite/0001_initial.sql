@@ -54,8 +54,8 @@ create table sessions (
     lease_owner text,
     lease_until_us integer not null default 0,
     fence integer not null default 0,
-    -- Ten seconds: an index on updated_at_us itself would change with every append.
-    updated_slot integer generated always as (updated_at_us / 10000000) virtual,
+    -- updated_at_us in tens of seconds, to sort by: an index on the time itself would change with every append.
+    updated_slot integer not null,
     primary key (workspace_id, id),
     check ((status in ('completed', 'failed')) = (completed_at_us is not null))
 ) strict;

@@ -1,0 +1,76 @@
+"""`sessiond workspaces`: tenants, each with its own keys and sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sessiond.cli import show
+from sessiond.cli.options import Config, Database, Json
+from sessiond.core.limits import PAGE_MAX
+from sessiond.web.answers import iso_micros
+
+if TYPE_CHECKING:
+    from sessiond.core.caller import Workspace
+    from sessiond.storage.engine import Engine
+
+app: Final = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Make and list workspaces, also called tenants."
+)
+
+
+@app.command()
+def create(
+    workspace_id: Annotated[str, typer.Argument(metavar="ID", help="A name that can stand in a URL.")],
+    database: Database = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make an empty workspace.
+
+    \b
+    sessiond workspaces create acme
+    sessiond keys create --workspace acme
+    """
+    from sessiond.actions import workspaces
+    from sessiond.cli.database import run
+
+    made = run(lambda engine: workspaces.create(engine, workspace_id), database=database, config=config)
+    if json:
+        show.print_json(workspace_out(made))
+    else:
+        show.print_record({"workspace": made.id, "database-id-hash": made.database_id_hash})
+
+
+@app.command("list")
+def list_all(database: Database = None, config: Config = None, json: Json = False) -> None:
+    """List all workspaces, by id."""
+    from sessiond.cli.database import run
+
+    found = run(_read_all, database=database, config=config)
+    if json:
+        show.print_json([workspace_out(workspace) for workspace in found])
+    else:
+        show.print_table(
+            ("ID", "CREATED", "DATABASE-ID-HASH"),
+            [(each.id, show.time_text(each.created_at_us), each.database_id_hash) for each in found],
+        )
+
+
+def workspace_out(workspace: Workspace) -> dict[str, Any]:
+    """Return a workspace as JSON shows it."""
+    return {
+        "id": workspace.id,
+        "database_id_hash": workspace.database_id_hash,
+        "created_at": iso_micros(workspace.created_at_us),
+    }
+
+
+async def _read_all(engine: Engine) -> list[Workspace]:
+    from sessiond.actions import workspaces
+
+    found: list[Workspace] = []
+    while page := await workspaces.read_page(engine, after=found[-1].id if found else "", limit=PAGE_MAX):
+        found += page
+    return found

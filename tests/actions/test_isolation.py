@@ -1,0 +1,191 @@
+"""Who may do what: every action there is, asked by strangers and by those who lack a scope."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from sessiond.actions import audit, events, keys, messages, sessions, timeline
+from sessiond.actions.call import Call, itself
+from sessiond.actions.keys import NewKey
+from sessiond.actions.sessions import IfExists, SessionPatch
+from sessiond.core.caller import Caller, Scope
+from sessiond.core.errors import Conflict, Forbidden, NotFound
+from sessiond.core.session import NewSession, Session, SessionFilter
+from sessiond.storage.engine import Engine
+from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, gathered, make_workspaces, text
+
+READ, WRITE, ADMIN = Scope
+
+
+async def _allowed() -> None:
+    return
+
+
+async def _first(call: Call, session: Session) -> object:
+    followed = events.follow(call, session.id, after=0, silence_seconds=1, still_allowed=_allowed)
+    try:
+        return await anext(followed)
+    finally:
+        await followed.aclose()  # type: ignore[attr-defined]  # `follow` is a generator
+
+
+async def _each(call: Call, session: Session) -> object:
+    return [await gathered(pages) async for _, pages in messages.read_each(call, [session])]
+
+
+Act = Callable[[Call, Session], Awaitable[object]]
+
+# What an action needs, and how it is done to a session (or to a workspace, where it is about no session).
+ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
+    sessions.get: (READ, lambda call, session: sessions.get(call, session.id)),
+    sessions.patch: (WRITE, lambda call, session: sessions.patch(call, session.id, SessionPatch(name="x"), itself)),
+    sessions.complete: (WRITE, lambda call, session: sessions.complete(call, session.id, itself)),
+    sessions.fail: (WRITE, lambda call, session: sessions.fail(call, session.id, itself)),
+    sessions.delete: (WRITE, lambda call, session: sessions.delete(call, session.id, itself)),
+    messages.append: (WRITE, lambda call, session: messages.append(call, session.id, [text("x")], itself)),
+    messages.get: (READ, lambda call, session: messages.get(call, session.id, f"msg_2.{session.id}")),
+    events.read_page: (READ, lambda call, session: events.read_page(call, session.id, limit=10)),
+    events.read_all: (READ, lambda call, session: gathered(events.read_all(call, session))),
+    events.follow: (READ, _first),
+    timeline.read_steps: (READ, lambda call, session: gathered(timeline.read_steps(call, session))),
+}
+ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
+    sessions.create: (WRITE, lambda call, _: sessions.create(call, NewSession(), itself, session_id="new")),
+    sessions.read_page: (READ, lambda call, _: sessions.read_page(call, SessionFilter(), limit=10)),
+    # It is given sessions that its caller was let read.
+    messages.read_each: (READ, _each),
+    keys.create: (ADMIN, lambda call, _: keys.create(call, NewKey(), itself)),
+    keys.read_page: (ADMIN, lambda call, _: keys.read_page(call, limit=10)),
+    keys.revoke: (ADMIN, lambda call, _: keys.revoke(call, "key_1", itself)),
+    audit.read_page: (ADMIN, lambda call, _: audit.read_page(call, limit=10)),
+}
+NAMES: Final = {action: f"{action.__module__.rpartition('.')[2]}.{action.__name__}" for action in ON_A_SESSION}
+
+
+def public_actions(module: ModuleType) -> list[Any]:
+    """Return a module's functions that take a call first and may be asked for from above."""
+    return [
+        function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and next(iter(inspect.signature(function).parameters), "") == "call"
+        and (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+    ]
+
+
+def test_every_action_is_in_these_tables() -> None:
+    for module in (sessions, messages, events, timeline, keys, audit):
+        for action in public_actions(module):
+            assert action in ON_A_SESSION or action in ON_A_WORKSPACE, f"{module.__name__}.{action.__name__}"
+
+
+async def make_mine(engine: Engine) -> Session:
+    await make_workspaces(engine)
+    owner = caller(user_id="me")
+    await create(engine, "s", by=owner)
+    await append(engine, "s", "secret", by=owner)
+    return await sessions.get(Call(engine, ME), "s")
+
+
+STRANGERS: Final = {
+    "another workspace": caller(workspace=ELSEWHERE),
+    "the same user's name elsewhere": caller(workspace=ELSEWHERE, user_id="me"),
+    "another user": caller(user_id="you"),
+    "a user without a name": caller(user_id=""),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS)
+async def test_to_a_stranger_a_session_is_not_there(engine: Engine, stranger: Caller) -> None:
+    mine = await make_mine(engine)
+    log = await gathered(events.read_all(Call(engine, ME), mine))
+    assert log
+
+    for action, (_, act) in ON_A_SESSION.items():
+        for if_match in (None, "*", mine.etag):
+            with pytest.raises(NotFound) as refused:
+                await act(Call(engine, stranger, if_match=if_match), mine)
+            with pytest.raises(NotFound) as missing:
+                await sessions.get(Call(engine, stranger), "never was")
+            if action is not messages.get:
+                assert refused.value.message == missing.value.message, NAMES[action]
+    page = await sessions.read_page(Call(engine, stranger), SessionFilter(), limit=10, with_total=True)
+    narrowed = await sessions.read_page(
+        Call(engine, stranger), SessionFilter(user_ids=("me",), ids=("s",)), limit=10, with_total=True
+    )
+    assert (page.sessions, page.total) == (narrowed.sessions, narrowed.total) == ([], 0)
+    assert await sessions.get(Call(engine, ME), "s") == mine
+    assert await gathered(events.read_all(Call(engine, ME), mine)) == log
+
+
+async def test_an_id_taken_by_another_user_is_a_conflict_and_by_another_workspace_nobodys_business(
+    engine: Engine,
+) -> None:
+    mine = await make_mine(engine)
+
+    for if_exists in IfExists:
+        with pytest.raises(Conflict):
+            await sessions.create(
+                Call(engine, caller(user_id="you")), NewSession(), itself, session_id="s", if_exists=if_exists
+            )
+    await create(engine, "s", by=caller(workspace=ELSEWHERE))
+    assert await sessions.get(Call(engine, ME), "s") == mine
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_an_action_asks_for_its_scope_and_for_no_other(engine: Engine, scope: Scope) -> None:
+    mine = await make_mine(engine)
+
+    for needed, act in [*ON_A_SESSION.values(), *ON_A_WORKSPACE.values()]:
+        without = caller(scopes=frozenset(Scope) - {scope})
+        if scope is needed:
+            with pytest.raises(Forbidden, match=scope):
+                await act(Call(engine, without), mine)
+        else:
+            with suppress(NotFound, Conflict):  # an earlier action in the table ended or removed what this one is for
+                await act(Call(engine, without), mine)
+
+
+async def test_a_caller_bound_to_a_user_sees_and_makes_that_users_sessions_only(engine: Engine) -> None:
+    bound = caller(user_id="me")
+    await create(engine, "mine", by=bound)
+    await create(engine, "theirs", by=caller(user_id="you"))
+    await create(engine, "nobodys")
+
+    async def listed(wanted: SessionFilter) -> tuple[list[str], int | None]:
+        page = await sessions.read_page(Call(engine, bound), wanted, limit=10, with_total=True)
+        return [session.id for session in page.sessions], page.total
+
+    assert await listed(SessionFilter()) == (["mine"], 1)
+    assert await listed(SessionFilter(user_ids=("me", "you"))) == (["mine"], 1)
+    assert await listed(SessionFilter(user_ids=("you",))) == ([], 0)
+    assert (await sessions.get(Call(engine, bound), "mine")).user_id == "me"
+    with pytest.raises(Forbidden):
+        await sessions.create(Call(engine, bound), NewSession(user_id="you"), itself, session_id="x")
+    for given_away in ("you", None):
+        with pytest.raises(Forbidden):
+            await sessions.patch(Call(engine, bound), "mine", SessionPatch(user_id=given_away), itself)
+    assert (await sessions.get(Call(engine, ME), "mine")).user_id == "me"
+
+
+async def test_keys_and_the_audit_log_are_the_workspaces_own(engine: Engine) -> None:
+    await make_mine(engine)
+    key = (await keys.create(Call(engine, ME), NewKey(name="k"), itself)).key
+    await sessions.delete(Call(engine, ME), "s", itself)
+    stranger = Call(engine, caller(workspace=ELSEWHERE))
+
+    assert await keys.read_page(stranger, limit=10) == []
+    assert await audit.read_page(stranger, limit=10) == ([], 0)
+    with pytest.raises(NotFound):
+        await keys.revoke(stranger, key.id, itself)
+    assert (await keys.read_page(Call(engine, ME), limit=10)) == [key]
+    entries, total = await audit.read_page(Call(engine, ME), limit=10)
+    assert (total, entries[0].event, entries[0].record_locator) == (1, "deleteSession", b'{"id":"s"}')
+    assert key.workspace_id == HERE

@@ -1,0 +1,59 @@
+"""Keys: made, shown once, listed, revoked."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiond.actions import keys
+from sessiond.actions.call import Call, itself
+from sessiond.actions.keys import NewKey
+from sessiond.auth.keys import Authenticator
+from sessiond.core.caller import Scope
+from sessiond.core.errors import Forbidden, NotFound
+from sessiond.storage.engine import Engine
+from tests.actions.calling import HERE, ME, caller, make_workspaces
+
+
+async def test_a_new_key_lets_its_holder_in_as_it_says(engine: Engine) -> None:
+    await make_workspaces(engine)
+    new = NewKey(name="k", scopes=frozenset({Scope.SESSIONS_READ}), dialect="viben", user_id="me")
+
+    made = await keys.create(Call(engine, ME), new, itself)
+
+    holder = await Authenticator(engine).authenticate(f"Bearer {made.secret}")
+    assert (holder.workspace_id, holder.database_id_hash, holder.key_id) == (HERE, "0" * 64, made.key.id)
+    assert (holder.scopes, holder.dialect, holder.user_id) == (new.scopes, "viben", "me")
+    assert await keys.read_page(Call(engine, ME), limit=10) == [made.key]
+
+
+async def test_keys_are_listed_in_the_order_of_their_making(engine: Engine) -> None:
+    await make_workspaces(engine)
+    made = [(await keys.create(Call(engine, ME), NewKey(name=f"{number}"), itself)).key for number in range(5)]
+
+    first = await keys.read_page(Call(engine, ME), limit=3)
+    rest = await keys.read_page(Call(engine, ME), after=(first[-1].created_at_us, first[-1].id), limit=3)
+
+    assert first + rest == made
+
+
+async def test_a_revoked_key_stays_listed_and_revoking_again_is_fine(engine: Engine) -> None:
+    await make_workspaces(engine)
+    made = await keys.create(Call(engine, ME), NewKey(), itself)
+
+    for _ in range(2):
+        await keys.revoke(Call(engine, ME), made.key.id, itself)
+
+    (listed,) = await keys.read_page(Call(engine, ME), limit=10)
+    assert listed.revoked_at_us is not None
+    with pytest.raises(NotFound):
+        await keys.revoke(Call(engine, ME), "key_none", itself)
+
+
+async def test_a_caller_bound_to_a_user_makes_keys_for_that_user_only(engine: Engine) -> None:
+    await make_workspaces(engine)
+    bound = caller(user_id="me")
+
+    for other in ("you", None):
+        with pytest.raises(Forbidden):
+            await keys.create(Call(engine, bound), NewKey(user_id=other), itself)
+    assert (await keys.create(Call(engine, bound), NewKey(user_id="me"), itself)).key.user_id == "me"

@@ -1,0 +1,139 @@
+"""The real program, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Final
+
+import httpx
+
+PROGRAM: Final = (sys.executable, "-m", "sessiond")
+SECRET: Final = re.compile(r"sd_[\w-]{43}")
+SECONDS: Final = 30
+
+
+def make_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment in which no setting is made but those given."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SESSIOND_")}
+    return ours | dict(more or {})
+
+
+def run(
+    *arguments: str, status: int = 0, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, which must have this status."""
+    done = subprocess.run(
+        [*PROGRAM, *arguments],
+        env=make_environment(environment),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == status, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done
+
+
+def run_json(*arguments: str, status: int = 0) -> Any:
+    """Run a command that prints JSON."""
+    return json.loads(run(*arguments, "--json", status=status).stdout)
+
+
+def refusal(*arguments: str, status: int = 1) -> str:
+    """Run a command that is refused, and return the one line that says so."""
+    done = run(*arguments, status=status)
+    lines = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("sessiond: ")
+    return lines[0]
+
+
+class Started:
+    """`sessiond serve`, listening."""
+
+    def __init__(self, process: subprocess.Popen[str], greeting: str) -> None:
+        self.process: Final = process
+        self.greeting: Final = greeting
+        """What it said until then, on standard output."""
+
+    @property
+    def url(self) -> str:
+        found = re.search(r"^listening on (http://\S+)$", self.greeting, re.MULTILINE)
+        assert found is not None, self.greeting
+        return found[1]
+
+    @property
+    def port(self) -> str:
+        return self.url.rpartition(":")[2]
+
+    @property
+    def curl(self) -> str:
+        """The line that the first start offers to those who want to try."""
+        (line,) = (line for line in self.greeting.splitlines() if line.lstrip().startswith("curl "))
+        return line
+
+    @property
+    def secret(self) -> str:
+        """The first key."""
+        secrets: set[str] = set(SECRET.findall(self.greeting))
+        assert len(secrets) == 1, self.greeting
+        return secrets.pop()
+
+    def ask(self, path: str, secret: str | None = None) -> httpx.Response:
+        key = secret if secret is not None else self.secret
+        return httpx.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS)
+
+    def stop(self) -> int:
+        """Tell it to stop, and return how it ended."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(SECONDS)
+
+
+@contextmanager
+def start(database: str, *arguments: str) -> Iterator[Started]:
+    """Serve on a free port; stop at the end of the block, if it was not stopped in it."""
+    command = [*PROGRAM, "serve", "--database", database, "--port", "0", *arguments]
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command,
+            env=make_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield Started(process, _read_greeting(process))
+        except BaseException:
+            process.kill()
+            process.wait(SECONDS)
+            log.seek(0)
+            sys.stderr.write(log.read())
+            raise
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+
+
+def _read_greeting(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    greeting = ""
+    for line in process.stdout:
+        greeting += line
+        if "curl" in line or "make a key" in line:
+            break
+    return greeting

@@ -1,0 +1,39 @@
+"""The checks that need no more than a limit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessiond.core.errors import InvalidInput, TooLarge
+from sessiond.core.limits import TEXT_MAX_CHARS, check_prose, check_text
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+def test_printable_text_is_kept_as_it_is(text: str) -> None:
+    assert check_text(text, "name") == text
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\t", "a\nb", "\x1f", "\x7f", "\ud83d", "\udc00x"])
+def test_a_line_holds_no_control_characters_and_no_half_characters(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^name ") as refused:
+        check_text(text, "name")
+
+    assert refused.value.field == "name"
+
+
+def test_a_line_has_a_greatest_length() -> None:
+    check_text("x" * TEXT_MAX_CHARS, "name")
+    with pytest.raises(TooLarge, match=r"^name "):
+        check_text("x" * (TEXT_MAX_CHARS + 1), "name")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_prose_keeps_its_lines(text: str) -> None:
+    assert check_prose(text, "prompt") == text
+
+
+def test_prose_holds_no_nul() -> None:
+    with pytest.raises(InvalidInput, match=r"^prompt "):
+        check_prose("a\nb\0", "prompt")

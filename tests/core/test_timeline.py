@@ -1,0 +1,51 @@
+"""Replay: the steps among a log's events."""
+
+from __future__ import annotations
+
+from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, Entry, Event, make_entry, message_entry
+from sessiond.core.ids import SessionId
+from sessiond.core.message import Role, make_message
+from sessiond.core.timeline import make_steps
+
+
+def event(seq: int, entry: Entry, duration_us: int | None = 5) -> Event:
+    return Event(SessionId("s"), seq, entry.type, 1_000 + seq, "key", None, entry.action, duration_us, entry.body)
+
+
+LOG = [
+    event(1, make_entry(SESSION_CREATED, {"agent_id": "a"}, action="create_session")),
+    event(2, make_entry("session.activated", {"from": "created", "status": "active"}), None),
+    event(3, message_entry(make_message(Role.USER, [{"n": 1}]))),
+    event(4, make_entry(SESSION_UPDATED, {"name": "x"}, action="update_session"), None),
+    event(5, make_entry("session.completed", {"input": {"reason": "r"}, "output": {"b": 2}}, action="complete")),
+    event(6, make_entry("session.paused", {"from": "active"}, action="pause")),
+]
+
+
+def test_the_steps_of_a_log_are_its_events_that_have_an_action_counted_in_order() -> None:
+    steps = make_steps(LOG)
+
+    assert [(step.index, step.seq, step.at_us, step.duration_us) for step in steps] == [
+        *((0, 1, 1_001, 5), (1, 3, 1_003, 5), (2, 4, 1_004, 0), (3, 5, 1_005, 5), (4, 6, 1_006, 5)),
+    ]
+
+
+def test_a_step_says_what_went_in_and_what_came_out() -> None:
+    steps = make_steps(LOG)
+
+    assert [(step.action, step.input, step.output) for step in steps] == [
+        ("create_session", {"agent_id": "a"}, {"id": "s"}),
+        ("send_message", {"role": "user", "content": [{"n": 1}], "metadata": {}}, {"id": "msg_3.s"}),
+        ("update_session", {"name": "x"}, {"id": "s", "seq": 4}),
+        ("complete", {"reason": "r"}, {"b": 2}),
+        ("pause", {}, {"id": "s"}),
+    ]
+
+
+def test_a_log_read_in_pages_counts_on() -> None:
+    whole = make_steps(LOG)
+
+    first = make_steps(LOG[:3])
+    rest = make_steps(LOG[3:], first_index=len(first))
+
+    assert first + rest == whole
