@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
+import uvicorn
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server.embed import Server
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,29 +19,11 @@ async def constant(_request: Request) -> Response:
 
 
 async def serve() -> None:
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-        server = Server(
-            Starlette(routes=[Route("/", constant)]),
-            address="127.0.0.1",
-            port=port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            log_level=LogLevels.error,
-        )
-        running = asyncio.create_task(server.serve())
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                break
-            except OSError:
-                await asyncio.sleep(0.01)
-        writer.close()
-        print(port, flush=True)
-        await running
+    app = Starlette(routes=[Route("/", constant)])
+    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_level="error", access_log=False)
+    held = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    print(held.getsockname()[1], flush=True)
+    await uvicorn.Server(config).serve([held])
 
 
 if __name__ == "__main__":

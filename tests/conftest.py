@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate, open_engine
@@ -16,6 +17,10 @@ from tests.postgres import PostgresServer, open_postgres
 from tests.serving import Serving, Tenant, open_serving
 
 ENGINES = ("sqlite", "postgres")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("sessiond", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sessiond")
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ class PostgresServer:
     def __init__(self, folder: Path, programs: Path) -> None:
         """Prepare a cluster in `folder`, an empty folder that `open_postgres` owns. Starts nothing."""
         self.folder: Final = folder
-        self.port: Final = _free_port()
+        self.port: Final = free_port()
         self._programs = programs
         self._data = folder / "data"
         self._server: subprocess.Popen[bytes] | None = None
@@ -241,7 +241,7 @@ def _unprivileged_user() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     while True:
         port = secrets.choice(PORTS)  # the system's randomness: Hypothesis seeds `random` alike in every worker
         with socket.socket() as probe:

@@ -12,15 +12,13 @@ from typing import Any
 import httpx
 import msgspec
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server.embed import Server
 
 from sessiond import server
 from sessiond.actions import keys, workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.settings import Settings
+from sessiond.web.connections import HttpServer
 from sessiond.web.site import Site
 
 
@@ -115,37 +113,15 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 
 @asynccontextmanager
 async def _listening(settings: Settings) -> AsyncIterator[tuple[str, Site]]:
-    held = server._reserve(settings.host, settings.port)
+    held, ready = server._reserve(settings.host, settings.port), asyncio.Event()
     port = held.getsockname()[1]
     async with server.open_site(settings, access=None) as site:
-        http = Server(
-            site,
-            address=settings.host,
-            port=port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            backpressure=1000,
-            log_level=LogLevels.error,
-        )
-        running = asyncio.create_task(http.serve())
-        async with asyncio.timeout(10):
-            while not await _answers(settings.host, port):  # noqa: ASYNC110 - Granian tells nobody when it listens
-                await asyncio.sleep(0.01)
+        http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set)
+        running = asyncio.create_task(http.serve([held]))
+        await ready.wait()
         try:
             yield f"http://{settings.host}:{port}", site
         finally:
-            http.stop()  # type: ignore[no-untyped-call]  # Granian leaves it without types
+            http.stop()
             site.close_streams()
             await asyncio.wait_for(running, 10)
-            held.close()
-
-
-async def _answers(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True

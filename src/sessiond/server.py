@@ -16,10 +16,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, NoReturn
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.embed import Server
 
 from sessiond import __version__
 from sessiond.core.errors import SessiondError, Unavailable
@@ -29,6 +25,7 @@ from sessiond.storage import idempotency
 from sessiond.storage.engine import Tx
 from sessiond.storage.open import open_engine, sqlite_path
 from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
+from sessiond.web.connections import BACKLOG, HttpServer
 from sessiond.web.routes import Dialect
 from sessiond.web.site import Site
 
@@ -44,10 +41,6 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 
 NOTE_USED_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 60.0
-# Granian counts connections, idle and streaming ones too, and beyond its limit new ones hang without an answer. So our
-# own limit on streams must be reached first, with room beside it for requests.
-REQUEST_CONNECTIONS: Final = 10_000
-BACKLOG: Final = 4096
 CRASH_LOOP_SECONDS: Final = 2.0
 
 
@@ -101,8 +94,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     url = f"http://{host}:{port}"
     _allow_many_files()
     if settings.workers == 1:
-        _work(settings, address, port, lambda: announce(url))
-    _supervise(settings, address, port, lambda: announce(url))
+        _work(settings, held, lambda: announce(url))
+    _supervise(settings, held, lambda: announce(url))
 
 
 def check_workers(settings: Settings) -> None:
@@ -148,11 +141,11 @@ async def _sweep(site: Site) -> None:
         log.debug("forgot %d answers", idempotency.SWEEP_MAX)
 
 
-def _work(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> NoReturn:
+def _work(settings: Settings, held: socket.socket, ready: Callable[[], None]) -> NoReturn:
     """Be one serving process."""
     access = AccessLog() if settings.log_level in ("debug", "info") else None
     try:
-        code = uvloop.run(_serve(settings, host, port, access, ready))
+        code = uvloop.run(_serve(settings, held, access, ready))
     except SessiondError as error:
         log.error("%s", error)
         code = 1
@@ -164,31 +157,16 @@ def _work(settings: Settings, host: str, port: int, ready: Callable[[], None]) -
     os._exit(code)
 
 
-async def _serve(settings: Settings, host: str, port: int, access: AccessLog | None, ready: Callable[[], None]) -> int:
+async def _serve(settings: Settings, held: socket.socket, access: AccessLog | None, ready: Callable[[], None]) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_site(settings, access=access) as site:
-        server = Server(
-            site,
-            address=host,
-            port=port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=BACKLOG,
-            backpressure=settings.streams_max + REQUEST_CONNECTIONS,
-            log_level=LogLevels.warning,
-            http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=64 * 1024),
-        )
-        running, stopping = asyncio.create_task(server.serve()), asyncio.create_task(stop.wait())
-        while not running.done() and not _listening():  # noqa: ASYNC110 - Granian tells nobody when it listens
-            await asyncio.sleep(0.005)
-        if not running.done():
-            ready()
+        server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
+        running, stopping = asyncio.create_task(server.serve([held])), asyncio.create_task(stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it without types
+        server.stop()
         site.close_streams()
         finished, _ = await asyncio.wait({running}, timeout=settings.shutdown_seconds)
         if not finished:
@@ -199,8 +177,8 @@ async def _serve(settings: Settings, host: str, port: int, access: AccessLog | N
         return 0 if stop.is_set() else 1
 
 
-def _supervise(settings: Settings, host: str, port: int, ready: Callable[[], None]) -> NoReturn:
-    """Keep as many serving processes as were asked for; they share the port."""
+def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None]) -> NoReturn:
+    """Keep as many serving processes as were asked for; they share the socket."""
     told = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
     heard, saying = os.pipe()
@@ -213,7 +191,7 @@ def _supervise(settings: Settings, host: str, port: int, ready: Callable[[], Non
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, told)
                 _end_with(parent)
-                _work(settings, host, port, lambda: _say(saying))
+                _work(settings, held, lambda: _say(saying))
             finally:
                 os._exit(1)
         started[pid] = time.monotonic()
@@ -229,6 +207,7 @@ def _supervise(settings: Settings, host: str, port: int, ready: Callable[[], Non
         caught = signal.sigtimedwait(told, 0.05 if waiting > 0 else 1.0)
         if caught is not None and caught.si_signo != signal.SIGCHLD and not stopping:
             stopping = time.monotonic()
+            held.close()
             for pid in started:
                 os.kill(pid, signal.SIGTERM)
         if stopping and time.monotonic() - stopping > settings.shutdown_seconds + 5:
@@ -263,34 +242,21 @@ def _end_with(parent: int) -> None:
 
 
 def _reserve(host: str, port: int) -> socket.socket:
-    """Return a socket that holds the address without listening, so that several processes can listen there.
+    """Return a socket that holds the address and collects connections for whoever will accept them.
 
     Raises:
         ServeError: somebody else listens there, or there is no such address.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if port:
-            # Processes that share a port do so silently, also with another sessiond: one that does not share finds out.
-            with socket.socket(family) as alone:
-                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind(address)
         held = socket.socket(family)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)
+        held.listen(BACKLOG)
     except OSError as error:
         raise ServeError(f"cannot listen on {host}:{port} ({error.strerror}): try another --port or --host") from error
+    held.setblocking(False)
     return held
-
-
-def _listening() -> bool:
-    """Whether this process accepts connections yet: Granian does not say."""
-    for descriptor in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
-        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as maybe:
-            if maybe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return True
-    return sys.platform != "linux"
 
 
 def _allow_many_files() -> None:
@@ -304,5 +270,3 @@ def _allow_many_files() -> None:
 def prepare(settings: Settings) -> None:
     """Set up what serving needs before the first process starts."""
     set_up_logging(settings.log_level)
-    # It warns that embedding is experimental. We have tested what we use of it.
-    logging.getLogger("_granian").addFilter(lambda record: "experimental" not in record.getMessage())

@@ -26,6 +26,15 @@ async def test_the_first_start_makes_one_workspace_and_one_key_however_many_proc
     assert await workspaces.begin(engine) is None
 
 
+async def test_a_key_says_which_workspace_it_belongs_to(engine: Engine) -> None:
+    first = await workspaces.begin(engine)
+    assert first is not None
+
+    assert (await workspaces.get_by_key(engine, first.key.id)).id == workspaces.DEFAULT
+    with pytest.raises(NotFound):
+        await workspaces.get_by_key(engine, "key_none")
+
+
 async def test_workspaces_have_names_of_their_own(engine: Engine) -> None:
     made = [await workspaces.create(engine, name) for name in ("b", "a", "é")]
 

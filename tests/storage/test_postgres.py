@@ -105,6 +105,9 @@ async def test_a_server_that_is_killed_and_comes_back_costs_no_acknowledged_writ
                 await begun.wait()
                 await asyncio.to_thread(server.kill)
                 await gone.wait()
+                for question in (must_find(engine, "s"), read_whole_log(other, "s"), engine.schema()):
+                    with pytest.raises(Unavailable):
+                        await question
                 await asyncio.to_thread(server.start)
                 back.set()
 

@@ -128,7 +128,7 @@ async def follow(
                 yield found
                 spoke = loop.time()
                 continue
-            while not await watch.wait(min(TICK_SECONDS, engine.poll_seconds)):
+            while not await watch.wait(min(TICK_SECONDS, engine.poll_seconds, spoke + silence_seconds - loop.time())):
                 await still_allowed()
                 if loop.time() - spoke >= silence_seconds:
                     yield []

@@ -23,7 +23,6 @@ from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession
 from sessiond.storage import audit, events, sessions
 from sessiond.storage.engine import Tx
 
-
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
 
 

@@ -100,10 +100,6 @@ def position_of(session: Session, sort: Sort, *, descending: bool, backwards: bo
 
 def _fits_a_column(value: object) -> bool:
     """Whether both databases can compare a column with `value`."""
-    match value:
-        case int():
-            return -(2**63) <= value < 2**63
-        case str():
-            return "\0" not in value
-        case _:
-            return True
+    if isinstance(value, str):
+        return "\0" not in value
+    return not isinstance(value, int) or -(2**63) <= value < 2**63

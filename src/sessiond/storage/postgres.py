@@ -40,6 +40,7 @@ HEAL_SECONDS: Final = 1.0
 _LOST: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server has said goodbye to an idle connection, and the driver still lends it
     asyncpg.OperatorInterventionError,
     asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,  # no room on the disk, in memory or for another connection
@@ -307,6 +308,9 @@ class PostgresEngine:
         connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
         try:
             yield connection
+        except asyncpg.InternalClientError:
+            connection.terminate()  # else the pool would lend it to the next attempt too
+            raise
         finally:
             await self._pool.release(connection)
 

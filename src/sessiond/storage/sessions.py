@@ -27,7 +27,7 @@ async def insert(tx: Tx, session: Session) -> bool:
     row = await tx.one("session_insert", **_columns(session))
     if row is None:
         return False
-    if session.metadata is not None or session.data is not None or session.prompt is not None:
+    if _has_details(session):
         await _put_details(tx, session)
         await tx.each("session_metadata_insert", _metadata_rows(session))
     _tally(tx, session, 1)
@@ -122,7 +122,8 @@ def in_order_of_an_index(wanted: SessionFilter | None, sort: Sort) -> bool:
         return True
     single = [wanted.agent_ids, wanted.user_ids, wanted.task_ids, wanted.statuses]
     narrow = sum(map(len, single)) <= 1 and not wanted.metadata and not wanted.ids
-    return sort is Sort.CREATED and narrow and wanted.query is None
+    whole = wanted.created_after_us is None and wanted.created_before_us is None
+    return sort is Sort.CREATED and narrow and whole and wanted.query is None
 
 
 async def count(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> int:
@@ -225,6 +226,10 @@ def _row_to_session(row: Row) -> Session:
     return Session(*columns)
 
 
+def _has_details(session: Session) -> bool:
+    return session.metadata is not None or session.data is not None or session.prompt is not None
+
+
 def _columns(session: Session) -> dict[str, Any]:
     """Return the session's row; what is wide is not in it."""
     columns = msgspec.structs.asdict(session)
@@ -233,6 +238,7 @@ def _columns(session: Session) -> dict[str, Any]:
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(session.status)
     columns["search_text"] = _search_text(session)
+    columns["detailed"] = int(_has_details(session))
     columns["updated_slot"] = slot_of(session.updated_at_us)
     return columns
 

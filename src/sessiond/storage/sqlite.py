@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,13 +44,29 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), flags=flags, statementcachesize=200)
         connection.set_busy_timeout(BUSY_MS)
-        connection.execute("pragma journal_mode = wal" if not read_only else "pragma query_only = on")
+        if read_only:
+            connection.execute("pragma query_only = on")
+        else:
+            _use_wal(connection)
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
         connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     except apsw.Error as error:
         raise Unavailable(f"the database {path} cannot be opened: {error}") from error
     return connection
+
+
+def _use_wal(connection: apsw.Connection) -> None:
+    """Switch to the write-ahead log. Of several who do so to a new file all but one are busy, whatever the timeout."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+            return
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
 
 
 class SqliteTx:

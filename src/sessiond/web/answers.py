@@ -55,16 +55,18 @@ def unpack_answer(packed: bytes) -> Answer:
     return _unpacker.decode(packed)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=8192)  # what is read once is read again, and its three times are often one
 def iso_micros(at_us: int) -> str:
     """Return a time as `2026-11-21T17:55:46.123456Z`."""
     return f"{_second(at_us // 1_000_000)}.{at_us % 1_000_000:06d}Z"
 
 
+@lru_cache(maxsize=8192)
 def iso_millis(at_us: int) -> str:
     """Return a time as JavaScript writes it: `2026-11-21T17:55:46.123Z`."""
     return f"{_second(at_us // 1_000_000)}.{at_us // 1000 % 1000:03d}Z"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -116,41 +118,22 @@ class Request:
             return f"Bearer {key}"
         return authorization
 
-    def query_pairs(self) -> list[tuple[str, str]]:
+    def query_pairs(self) -> Sequence[tuple[str, str]]:
         """Return the query string's fields; those without a value are as good as absent.
 
         Raises:
-            InvalidInput: it is not UTF-8, or has hundreds of fields.
+            InvalidInput: it is not UTF-8, has a NUL, or has hundreds of fields.
         """
-        raw: bytes = self.scope["query_string"]
-        if not raw:
-            return []
-        try:
-            pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
-        except ValueError as error:  # a UnicodeDecodeError is one
-            raise InvalidInput("the query string is not valid UTF-8, or has too many fields", field="query") from error
-        for name, value in pairs:
-            if "\0" in name or "\0" in value:
-                raise InvalidInput(f"{name!r} contains a NUL character".replace("\\x00", "NUL"), field="query")
-        return pairs
+        return _query_pairs(self.scope["query_string"])
 
     def query_as(self, kind: type[T]) -> T:
-        """Return the query string as a `kind`, a struct; fields that are lists may come several times.
+        """Return the query string as a `kind`, a frozen struct; fields that are lists may come several times.
 
         Raises:
             InvalidInput: a value is not of its field's type or range; the message names the field.
         """
-        listed = _listed_fields(kind)
-        values: dict[str, str | list[str]] = {}
-        for name, value in self.query_pairs():
-            if name in listed:
-                values.setdefault(name, []).append(value)  # type: ignore[union-attr]  # only lists under these names
-            else:
-                values[name] = value
-        try:
-            return msgspec.convert(values, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from error
+        query: T = _query_as(self.scope["query_string"], kind)  # type: ignore[arg-type]  # a class can be hashed
+        return query
 
     async def call(self) -> Call:
         """Return the call that this request makes: the caller's, on the terms of its headers.
@@ -179,6 +162,36 @@ def _give_up(task: asyncio.Task[Any] | None, late: list[bool]) -> None:
     if task is not None:
         late.append(True)
         task.cancel()
+
+
+# Clients ask the same few things again and again: what a query string says is worked out once.
+@lru_cache(maxsize=512)
+def _query_pairs(raw: bytes) -> Sequence[tuple[str, str]]:
+    if not raw:
+        return ()
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
+    except ValueError as error:  # a UnicodeDecodeError is one
+        raise InvalidInput("the query string is not valid UTF-8, or has too many fields", field="query") from error
+    for name, value in pairs:
+        if "\0" in name or "\0" in value:
+            raise InvalidInput(f"{name.replace(chr(0), '')} contains a NUL character", field="query")
+    return tuple(pairs)
+
+
+@lru_cache(maxsize=512)
+def _query_as(raw: bytes, kind: Any) -> Any:
+    listed = _listed_fields(kind)
+    values: dict[str, Any] = {}
+    for name, value in _query_pairs(raw):
+        if name in listed:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
 
 
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`")

@@ -14,5 +14,7 @@ HEADERS: Final = (
 
 
 def format_event(*, id: int, event: str, data: bytes) -> bytes:
-    """Return one event; `data` is JSON, which has no line breaks."""
+    """Return one event. `data` is JSON; where a client wrote line breaks into its content they stay line breaks."""
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(data.splitlines())
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, event.encode(), data)

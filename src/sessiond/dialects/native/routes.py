@@ -113,7 +113,7 @@ async def append_messages(request: Request) -> Answer:
     body = await request.body_as(shapes.MessagesIn)
 
     def answer(appended: list[Event]) -> Answer:
-        out = [shapes.message_out(event) for event in appended]
+        out = shapes.messages_out(appended)
         return json_answer({"data": out} if body.batch else out[0], 201)
 
     return await messages.append(await request.call(), request.params[0], body.parse(), answer)
@@ -124,7 +124,7 @@ async def list_messages(request: Request) -> Answer:
     page = await _log_page(request, query, types=MESSAGES)
     return json_answer(
         shapes.LogPageOut(
-            data=[shapes.message_out(event) for event in page.events],
+            data=shapes.messages_out(page.events),
             next_cursor=page.next_cursor,
             prev_cursor=page.prev_cursor,
             total=page.session.message_count if page.with_total else UNSET,
@@ -134,7 +134,7 @@ async def list_messages(request: Request) -> Answer:
 
 async def get_message(request: Request) -> Answer:
     event = await messages.get(await request.call(), request.params[0], request.params[1])
-    return json_answer(shapes.message_out(event))
+    return json_answer(shapes.messages_out([event])[0])
 
 
 async def list_events(request: Request) -> Answer:

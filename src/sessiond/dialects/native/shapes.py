@@ -14,7 +14,7 @@ from sessiond.core import errors
 from sessiond.core.caller import Caller, Key, Scope
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Event
-from sessiond.core.ids import EVENT, MESSAGE, make_event_id, parse_id
+from sessiond.core.ids import EVENT, make_event_id, parse_id
 from sessiond.core.limits import (
     LOG_PAGE_DEFAULT,
     MESSAGES_PER_APPEND,
@@ -400,24 +400,26 @@ def session_out(session: Session) -> SessionOut:
     )
 
 
-class _Envelope(msgspec.Struct, frozen=True):
-    id: str
-    seq: int
-    run_id: str | None
-    created_at: str
-
-
-def message_out(event: Event) -> msgspec.Raw:
-    """Return a message as JSON, a `MessageOut`: what is stored already is its role, content and metadata."""
-    envelope = encode(
-        _Envelope(
-            make_event_id(MESSAGE, event.session_id, event.seq),
-            event.seq,
-            event.run_id,
-            iso_micros(event.created_at_us),
+def messages_out(events: Sequence[Event]) -> list[msgspec.Raw]:
+    """Return messages of one session as JSON, each a `MessageOut`; their bodies are not decoded on the way."""
+    if not events:
+        return []
+    # An id ends with the session's, which is the same in all: escaped once, with its closing quote.
+    session_id = encode(events[0].session_id)[1:]
+    return [
+        msgspec.Raw(
+            b'{"id":"msg_%d.%b,"seq":%d,"run_id":%b,"created_at":"%b",%b'
+            % (
+                event.seq,
+                session_id,
+                event.seq,
+                b"null" if event.run_id is None else encode(event.run_id),
+                iso_micros(event.created_at_us).encode(),
+                event.body[1:],  # `{"role":…,"content":…,"metadata":…}`, as `core.message` packs it
+            )
         )
-    )
-    return msgspec.Raw(envelope[:-1] + b"," + event.body[1:])
+        for event in events
+    ]
 
 
 def event_out(event: Event) -> EventOut:

@@ -5,9 +5,12 @@
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
     s.status, s.message_count, s.last_seq, s.log_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
-    (select d.metadata from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id),
-    (select d.data from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id),
-    (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id)
+    case s.detailed when 1 then
+        (select d.metadata from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
+    case s.detailed when 1 then
+        (select d.data from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
+    case s.detailed when 1 then
+        (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
 from sessions s
 
 -- SQLite has no arrays: JSON is its way to pass rows. `where true` tells its parser that the `on` is no join's.

@@ -1,0 +1,105 @@
+"""HTTP/1.1 connections: uvicorn's, with the bounds it leaves out and a word when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sessiond.web.site import Site
+
+HEAD_MAX_BYTES: Final = 64 * 1024  # the request line and all headers; ours are a few hundred bytes
+HEAD_SECONDS: Final = 20.0  # a client that opens a connection and says nothing, or dribbles, is not waited for
+KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s after which proxies drop an idle connection of theirs
+BACKLOG: Final = 4096
+# Connections beside those that stream. Beyond it a request is answered 503 at once.
+CONNECTIONS_MAX: Final = 10_000
+
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        if self._head_bytes > HEAD_MAX_BYTES:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        elif self._head_timer is None:
+            # Set only when a head comes in pieces: most come whole, and a timer costs as much as parsing them.
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class HttpServer(uvicorn.Server):
+    """Serves a site on a socket until told to stop; signals are whoever's it is who runs the process."""
+
+    def __init__(self, site: Site, *, streams_max: int, ready: Callable[[], None]) -> None:
+        # What clients send that is not HTTP is theirs to worry about, and answered 400.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        super().__init__(
+            uvicorn.Config(
+                site,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                limit_concurrency=streams_max + CONNECTIONS_MAX,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            )
+        )
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Accept no more, finish what was accepted."""
+        self.should_exit = True

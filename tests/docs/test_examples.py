@@ -1,0 +1,61 @@
+"""The examples do what they say, as they stand, also when the server goes away in between."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tests.cli.program import Started, make_environment, start
+from tests.docs.pages import ROOT
+
+SECONDS: Final = 30
+
+
+def _environment(server: Started, secret: str) -> dict[str, str]:
+    return make_environment({"SESSIOND_URL": server.url, "SESSIOND_KEY": secret})
+
+
+@contextmanager
+def _example(name: str, *arguments: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_follower_and_a_writer_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/sessiond.db"
+    with start(database) as first:
+        secret, environment = first.secret, _environment(first, first.secret)
+        headers = {"Authorization": f"Bearer {secret}"}
+        body = {"id": "chat", "messages": [{"content": "one"}]}
+        httpx.post(f"{first.url}/v1/sessions", json=body, headers=headers).raise_for_status()
+        with _example("follow.py", "chat", environment=environment) as follower:
+            assert follower.stdout is not None
+            assert follower.stdout.readline() == "user: one\n"
+
+            assert first.stop() == 0
+            with (
+                _example("append.py", "chat", "two", environment=environment) as writer,
+                start(database, "--port", first.port) as second,
+            ):
+                appended, _ = writer.communicate(timeout=SECONDS)
+                assert follower.stdout.readline() == "user: two\n"
+                httpx.post(f"{second.url}/v1/sessions/chat/complete", headers=headers).raise_for_status()
+                rest, _ = follower.communicate(timeout=SECONDS)
+
+    assert appended == "msg_3.chat is on disk\n"
+    assert (follower.returncode, rest) == (0, "")
