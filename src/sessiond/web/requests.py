@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.types import Receive, Scope
 
 from sessiond.actions.call import Call, Retry
 from sessiond.core.caller import Caller
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_text
 from sessiond.web.answers import pack_answer, unpack_answer
+from sessiond.web.asgi import Receive, Scope
 
 if TYPE_CHECKING:
     from sessiond.web.site import Site

@@ -12,8 +12,6 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 import uuid_utils
-from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
 
 from sessiond.auth.keys import Authenticator
 from sessiond.core.caller import Caller
@@ -21,6 +19,7 @@ from sessiond.core.errors import InvalidInput, NotFound, SessiondError, Unauthen
 from sessiond.storage.engine import Engine
 from sessiond.telemetry import Telemetry
 from sessiond.web.answers import Answer, Stream
+from sessiond.web.asgi import Message, Receive, Scope, Send
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.openapi import openapi_routes
 from sessiond.web.requests import Request
@@ -164,9 +163,8 @@ class _Exchange:
     async def _answer(self, request: Request) -> Answer | Stream:
         site, scope = self._site, self._scope
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        self.dialect = site.table.dialect_of(raw_path) or self.dialect
         found = site.table.find(raw_path)
-        claims = found.claims.get(request.method) or self._no_claim(found, request.method)
+        claims = found.claims.get(request.method) or self._no_claim(found, request.method, raw_path)
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
@@ -177,25 +175,27 @@ class _Exchange:
             self.dialect = site.native
             self._settle(site.choose(claims, self.caller))
         assert self.claim is not None, "one claim was settled on"
-        request.params = check_params(found.params)
+        if found.params:
+            request.params = check_params(found.params)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
-            return await self._begun(answer, request)
+            return await self._begun(answer)
         return answer
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
 
-    def _no_claim(self, found: Found, method: str) -> list[Claim]:
+    def _no_claim(self, found: Found, method: str, raw_path: bytes) -> list[Claim]:
         if method == "HEAD" and "GET" in found.claims:
             return found.claims["GET"]
         if not found.claims:
+            self.dialect = self._site.table.dialect_of(raw_path) or self.dialect
             raise NotFound("no such path")
         others = [claim for claims in found.claims.values() for claim in claims]
         self.dialect = others[0].dialect
         raise MethodNotAllowed(found.claims)
 
-    async def _begun(self, stream: Stream, request: Request) -> Stream:
+    async def _begun(self, stream: Stream) -> Stream:
         """Return the stream with its first chunk made: what goes wrong until then is an answer like any other."""
         if stream.lasting and self._site.streams_open >= self._site._streams_max:
             raise Unavailable("too many streams are open", retry_after_seconds=10)
@@ -235,25 +235,50 @@ class _Exchange:
         await self._send({"type": "http.response.body", "body": answer.body})
 
     async def _stream(self, stream: Stream) -> int:
-        site = self._site
-        headers = {"x-request-id": self.request_id, "content-type": stream.content_type, **dict(stream.headers)}
-        response = StreamingResponse(self._until_refused(stream.chunks), headers=headers)
-        site.streams_open += stream.lasting
+        headers = [(b"x-request-id", self.request_id.encode()), (b"content-type", stream.content_type.encode())]
+        headers += [(name.encode(), value.encode()) for name, value in stream.headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._site.streams_open += stream.lasting
         try:
-            await response(self._scope, self._receive, self._send_in_time)
+            if await self._write_chunks(stream):
+                await self._send_in_time({"type": "http.response.body", "body": b""})
         finally:
-            site.streams_open -= stream.lasting
-        return response.status_code
+            self._site.streams_open -= stream.lasting
+        return 200
 
-    async def _until_refused(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield chunks until an error ends the stream: it is too late for a status."""
+    async def _write_chunks(self, stream: Stream) -> bool:
+        """Write a stream's chunks; whether it may end as if it were whole.
+
+        It is too late for a status: what was cut short has no end, so that the client sees the connection break.
+        """
+        whole = True
         try:
-            async with aclosing(chunks) as open_chunks:  # type: ignore[type-var]  # generators, all of them
-                async for chunk in open_chunks:
-                    yield chunk
-        except SessiondError as error:
-            log.info("stream ended: request_id=%s reason=%s", self.request_id, type(error).__name__)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._raise_when_gone())
+                async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them
+                    async for chunk in chunks:
+                        await self._send_in_time({"type": "http.response.body", "body": chunk, "more_body": True})
+                watching.cancel()
+        except* (_GoneError, TimeoutError):
+            whole = False
+        except* SessiondError as group_of_one:
+            reason = group_of_one.exceptions[0]
+            log.info("stream ended: request_id=%s reason=%s", self.request_id, type(reason).__name__)
+            whole = stream.lasting
+        except* Exception:
+            log.exception("a bug: request_id=%s path=%s", self.request_id, self.claim and self.claim.path)
+            whole = False
+        return whole
+
+    async def _raise_when_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        raise _GoneError
 
     async def _send_in_time(self, message: Message) -> None:
         async with asyncio.timeout(SEND_SECONDS):
             await self._send(message)
+
+
+class _GoneError(Exception):
+    """The client has hung up."""
