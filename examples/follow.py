@@ -51,10 +51,14 @@ def follow(session_id: str, *, after: int) -> Iterator[dict[str, Any]]:
             raise http.client.HTTPException("the server is busy")
         if answer.status != 200:
             raise SystemExit(f"{answer.status}: {json.load(answer)['detail']}")
+        data = b""
         for line in answer:
-            # An event is one line of data; `id` and `event` say what stands in it too.
+            # `id` and `event` say what stands in the data too. An empty line ends an event, or a comment.
             if line.startswith(b"data: "):
-                yield json.loads(line.removeprefix(b"data: "))
+                data += line.removeprefix(b"data: ")
+            elif line == b"\n" and data:
+                yield json.loads(data)
+                data = b""
     finally:
         connection.close()
 

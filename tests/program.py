@@ -16,6 +16,7 @@ import httpx
 
 from tests.cli.program import PROGRAM, make_environment, run_json
 from tests.postgres import free_port
+from tests.serving import TLS
 
 SECONDS: Final = 30
 
@@ -53,7 +54,7 @@ class Program:
         return run_json("keys", "create", "--database", self.database, *arguments)
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=self.headers, timeout=SECONDS)
+        return httpx.Client(base_url=self.url, headers=self.headers, timeout=SECONDS, verify=TLS)
 
     def start(self) -> None:
         """Start the server, which must not be running; it answers when this returns."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -20,6 +21,8 @@ from sessiond.core.caller import ALL_SCOPES
 from sessiond.settings import Settings
 from sessiond.web.connections import HttpServer
 from sessiond.web.site import Site
+
+TLS: Final = ssl.create_default_context()  # nobody speaks it here, but a client that makes its own takes 25 ms to
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
             base_url=f"{self.serving.url}{prefix}",
             headers=self.headers if headers is None else headers,
             timeout=30,
+            verify=TLS,
         )
 
     def make_key(self, **new: Any) -> Tenant:

@@ -41,11 +41,11 @@ def test_a_follower_and_a_writer_outlive_a_restart_of_the_server(tmp_path: Path)
     with start(database) as first:
         secret, environment = first.secret, _environment(first, first.secret)
         headers = {"Authorization": f"Bearer {secret}"}
-        body = {"id": "chat", "messages": [{"content": "one"}]}
-        httpx.post(f"{first.url}/v1/sessions", json=body, headers=headers).raise_for_status()
+        body = '{"id": "chat", "messages": [{"content": [\n{"text": "one"}\n]}]}'  # streamed as several lines of data
+        httpx.post(f"{first.url}/v1/sessions", content=body, headers=headers).raise_for_status()
         with _example("follow.py", "chat", environment=environment) as follower:
             assert follower.stdout is not None
-            assert follower.stdout.readline() == "user: one\n"
+            assert follower.stdout.readline() == "user: [{'text': 'one'}]\n"
 
             assert first.stop() == 0
             with (

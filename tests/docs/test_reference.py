@@ -14,7 +14,7 @@ from sessiond.dialects.native.routes import ROUTES
 from sessiond.server import DIALECTS
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.routes import Problem
-from tests.docs.pages import ROOT, blocks, rows
+from tests.docs.pages import PAGES, ROOT, blocks, name_of, rows
 
 NATIVE: Final = ROOT / "docs" / "reference" / "native.md"
 FOLDER: Final = ROOT / "src" / "sessiond" / "dialects" / "native" / "README.md"
@@ -96,3 +96,11 @@ def test_the_steps_between_states_are_those_there_are() -> None:
     listed = {_code(cells[0])[0]: set(_code(cells[1])) for cells in rows(NATIVE, "| from |")}
 
     assert listed == {str(status): {str(after) for after in NEXT[status]} for status in NEXT}
+
+
+def test_what_is_shown_of_the_source_stands_in_it() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language != "py" or block.text in source, f"{name_of(page)}:{block.line}"

@@ -31,7 +31,7 @@ GROUP_MAX: Final = 256  # operations to a commit: bounds how long the first of t
 SCAN_THREADS: Final = 4
 SCANS_WAITING_MAX: Final = 256
 CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log: a page that is written again and again is copied home once
-CACHE_KIB: Final = 16 * 1024  # per connection; what is hot stays in memory, what is stored does not
+CACHE_KIB: Final = 4 * 1024  # per connection; the system caches the file anyway, and memory must not grow with it
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:

@@ -1,0 +1,118 @@
+"""The servers under measurement, each a process whose CPU time the kernel counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+from bench.load import make_request, run_load
+
+TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+FLOOR_REQUESTS: Final = 6_000
+
+
+class _Process:
+    """A program that prints a line with its port when it is ready, and is stopped by its process id."""
+
+    port: int
+
+    def __init__(self, *command: str) -> None:
+        self._command = command
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, *self._command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout is not None
+        self.port = self._wait_for_port(self._process.stdout)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """Return user and system time of the process, its threads included."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+    def memory_mib(self) -> float:
+        """Return the process's resident memory."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def _wait_for_port(self, output: IO[str]) -> int:
+        for line in output:
+            if line.strip().isdigit():
+                return int(line)
+            if line.startswith("listening on "):
+                return int(line.rsplit(":", 1)[1])
+        raise RuntimeError(f"{' '.join(self._command)} ended before it was ready")
+
+
+class Floor(_Process):
+    """The least that a request can cost."""
+
+    def __init__(self) -> None:
+        super().__init__("-m", "bench.floor")
+
+    def cost(self, connections: int) -> float:
+        """Return the CPU seconds of one request, as this machine is just now."""
+        request = make_request("GET", "/", key="none")
+        before = self.cpu_seconds()
+        run_load(self.port, [request] * FLOOR_REQUESTS, connections=connections)
+        return (self.cpu_seconds() - before) / FLOOR_REQUESTS
+
+
+class Sessiond(_Process):
+    """A server on a database of its own, with a key for it."""
+
+    def __init__(self, database: str, engine: str) -> None:
+        super().__init__("-m", "sessiond", "serve", "--port", "0", "--database", database)
+        self._database = database
+        self.engine = engine
+        self.key = ""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        made = subprocess.check_output(
+            [sys.executable, "-m", "sessiond", "keys", "create", "--json", "--database", self._database], text=True
+        )
+        self.key = json.loads(made)["key"]
+        return self
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Ask the server and return its answer."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"Authorization": f"Bearer {self.key}"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+            decoded: dict[str, Any] = json.load(answer)
+            return decoded
+
+    def count_sessions(self) -> int:
+        total: int = self.call("GET", "/v1/sessions?limit=1&include=total")["total"]
+        return total
+
+    def session_ids(self, limit: int) -> list[str]:
+        return [session["id"] for session in self.call("GET", f"/v1/sessions?limit={limit}")["data"]]
