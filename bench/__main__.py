@@ -42,8 +42,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     budget: float | None
     per_second: float
-    p50_ms: float
-    p99_ms: float
 
 
 class Bench:
@@ -59,7 +57,7 @@ class Bench:
     def measure(self, request: str, requests: list[bytes], *, expected: int = 200, budget: float | None = None) -> Row:
         """Send `requests` in rounds, the floor in between, and note the median."""
         share = len(requests) // self.rounds
-        costs, ratios, rates, halves, tails = [], [], [], [], []
+        costs, ratios, rates = [], [], []
         before = self.floor.cost(self.connections)
         for number in range(self.rounds):
             part = requests[number * share : (number + 1) * share]
@@ -70,8 +68,6 @@ class Bench:
             costs.append(cost)
             ratios.append(cost / ((before + after) / 2))
             rates.append(load.requests / load.seconds)
-            halves.append(load.p50_ms)
-            tails.append(load.p99_ms)
             before = after
         row = Row(
             engine=self.server.engine,
@@ -80,8 +76,6 @@ class Bench:
             ratio=median(ratios),
             budget=budget,
             per_second=median(rates),
-            p50_ms=median(halves),
-            p99_ms=median(tails),
         )
         self.rows.append(row)
         print(_line(row), file=sys.stderr, flush=True)
@@ -157,10 +151,7 @@ def _print_flat(what: str, few: float, many: float, at_most: float) -> None:
 
 def _line(row: Row) -> str:
     budget = f"{row.budget:g}" if row.budget is not None else ""
-    return (
-        f"| {row.engine} | {row.request} | {row.cpu_us:.0f} | {row.ratio:.1f} | {budget} |"
-        f" {row.per_second:,.0f} | {row.p50_ms:.1f} | {row.p99_ms:.1f} |"
-    )
+    return f"| {row.engine} | {row.request} | {row.cpu_us:.0f} | {row.ratio:.1f} | {budget} | {row.per_second:,.0f} |"
 
 
 @contextmanager
@@ -191,8 +182,8 @@ def main() -> None:
                 run(bench, many_sessions=options.sessions)
                 rows += bench.rows
     print(f"CPU of the server per request, {options.connections} connections; the floor is 1.0\n")
-    print("| engine | request | CPU µs | × floor | budget | requests/s | p50 ms | p99 ms |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| engine | request | CPU µs | × floor | budget | requests/s |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print(_line(row))
     if options.json:

@@ -69,17 +69,18 @@ def test_labels_hold_any_text() -> None:
     assert '/v1/"x"\\n\n{id}' in {dict(labels).get("route") for _, labels in samples(telemetry)}
 
 
-def test_gauges_and_counters_show_what_is_true_when_asked() -> None:
+def test_gauges_and_summaries_show_what_is_true_when_asked() -> None:
     telemetry, values = Telemetry(), [3.0]
     telemetry.gauge("sessiond_waiting", "Waiting.", lambda: values[0])
-    telemetry.counter("sessiond_done", "Done.", lambda: 2 * values[0])
+    telemetry.summary("sessiond_done", "Done.", lambda: (4, 2 * values[0]))
     assert telemetry.exposition()
 
     values[0] = 5.0
 
     read = samples(telemetry)
     assert read["sessiond_waiting", frozenset()] == 5
-    assert read["sessiond_done_total", frozenset()] == 10
+    assert read["sessiond_done_count", frozenset()] == 4
+    assert read["sessiond_done_sum", frozenset()] == 10
 
 
 def test_every_line_is_written_before_the_log_is_closed() -> None:

@@ -164,7 +164,7 @@ async def _serve(settings: Settings, held: socket.socket, access: AccessLog | No
         loop.add_signal_handler(number, stop.set)
     async with open_site(settings, access=access) as site:
         server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
-        # What is there now stays: the collector need not look at it again and again, which takes it a tenth of a second.
+        # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
         gc.freeze()
         running, stopping = asyncio.create_task(server.serve([held])), asyncio.create_task(stop.wait())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TextIO
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -28,7 +28,7 @@ class Telemetry(Collector):
         self._access = access
         self._seen: dict[tuple[str, str, str, int], list[float]] = {}
         self._values: dict[str, tuple[str, Callable[[], float]]] = {}
-        self._totals: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._summaries: dict[str, tuple[str, Callable[[], tuple[int, float]]]] = {}
         self.registry.register(self)
 
     def request(
@@ -76,15 +76,16 @@ class Telemetry(Collector):
         """Show what `value` says at the time of asking."""
         self._values[name] = (text, value)
 
-    def counter(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Show what `value` says at the time of asking; it only grows."""
-        self._totals[name] = (text, value)
+    def summary(self, name: str, text: str, value: Callable[[], tuple[int, float]]) -> None:
+        """Show what `value` says at the time of asking: how many there were, and what they come to together."""
+        self._summaries[name] = (text, value)
 
     def _gauges(self) -> Iterator[Metric]:
         for name, (text, value) in self._values.items():
             yield GaugeMetricFamily(name, text, value=value())
-        for name, (text, value) in self._totals.items():
-            yield CounterMetricFamily(name, text, value=value())
+        for name, (text, count_and_sum) in self._summaries.items():
+            count, total = count_and_sum()
+            yield SummaryMetricFamily(name, text, count_value=count, sum_value=total)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

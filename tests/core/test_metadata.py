@@ -121,3 +121,8 @@ def test_what_can_never_be_found_is_refused(key: str, value: str) -> None:
         check_filter(key, value)
 
     assert refused.value.field == "metadata"
+
+
+def test_data_that_patches_have_grown_over_the_limit_is_refused() -> None:
+    with pytest.raises(TooLarge, match="data is larger"):
+        pack_data({"text": "x" * 1024 * 1024})

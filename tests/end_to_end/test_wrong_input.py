@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -28,7 +28,7 @@ from tests.end_to_end.claims import (
     params_of,
     path_of,
 )
-from tests.serving import TLS, Tenant
+from tests.serving import Tenant
 
 REFUSED: Final = range(400, 500)
 ANSWERED: Final = range(200, 300)
@@ -113,15 +113,38 @@ class Watched:
 
     def _look(self) -> tuple[Any, ...]:
         """Return what is stored: every session's version with it, and how long its log is."""
-        listed = self._looking.get("/v1/sessions?limit=1000&include=total").content
-        keys = self._looking.get("/v1/keys?limit=1000").json()["data"]
-        return listed, [(key["id"], key["revoked_at"]) for key in keys], self._looking.get("/openagents/api/audit").content
-
-    def try_it(self, path: str | None = None, *, method: str | None = None, **sent: Any) -> httpx.Response:
-        """Send something, which may be legal; a refusal is in the wire's words, and nothing came of it."""
-        answer = self._asking.request(
-            method or self.claim.route.method, path if path is not None else path_of(self.claim, MINE), **sent
+        keys = json.loads(self._read("/v1/keys?limit=1000"))["data"]
+        return (
+            self._read("/v1/sessions?limit=1000&include=total"),
+            [(key["id"], key["revoked_at"]) for key in keys],
+            self._read("/openagents/api/audit"),
         )
+
+    def _read(self, path: str, *, method: str = "GET") -> bytes:
+        answer = self._looking.request(method, path)
+        assert answer.status_code == 200, f"{method} {path} {answer.text[:300]}"
+        return answer.content
+
+    def read_all(self) -> None:
+        """Read everything through every wire: what was kept must not stand in anybody's way."""
+        for session in json.loads(self._read("/v1/sessions?limit=1000"))["data"]:
+            native, inbox = (f"{root}/v1/sessions/{quote(session['id'])}" for root in ("", "/agentinbox/api"))
+            for path in (native, f"{native}/messages", f"{native}/events", inbox, f"{inbox}/timeline"):
+                self._read(path)
+            self._read(f"{native}/replay", method="POST")
+            self._read(f"{inbox}/replay", method="POST")
+            self._read(f"/viben/api/sessions/{quote(session['id'])}")
+        json.loads(self._read("/openagents/api/session"))
+        json.loads(self._read("/operativus/api/sessions?size=100"))
+        json.loads(self._read("/viben/api/sessions"))
+        json.loads(self._read("/agentinbox/api/v1/sessions?limit=1000"))
+
+    def try_it(self, path: str | None = None, **sent: Any) -> httpx.Response:
+        """Send something, which may be legal; a refusal is in the wire's words, and nothing came of it."""
+        url = path if path is not None else path_of(self.claim, MINE)
+        with self._asking.stream(self.claim.route.method, url, **sent) as answer:
+            if answer.status_code not in ANSWERED or not is_stream(self.claim):
+                answer.read()
         if answer.status_code in ANSWERED:
             self._seen = self._look()
         else:
@@ -141,16 +164,15 @@ def watching(tenant: Tenant, claim: Claim) -> Iterator[Watched]:
     watched = Watched(tenant, claim)
     try:
         yield watched
+        watched.read_all()
     finally:
         watched.close()
 
 
-def is_stream(answer: Claim) -> bool:
-    return answer.route.content_type == "text/event-stream"
+def is_stream(claim: Claim) -> bool:
+    return claim.route.content_type == "text/event-stream"
 
 
-# A follower that is let in stays: what is legal to it is in `test_stream.py`.
-SHORT: Final = [claim for claim in ASKED if not is_stream(claim)]
 WITH_BODY: Final = [claim for claim in ASKED if claim.route.body is not None]
 
 
@@ -166,7 +188,7 @@ def test_without_a_good_key_nothing_is_answered(tenant: Tenant, claim: Claim) ->
     hash_alone = {"database-id-hash": tenant.database_id_hash}
     sent: list[Mapping[str, str | bytes]] = [
         {},
-        *({"Authorization": each} for each in ("", "Bearer", "Bearer ", tenant.key, f"Basic {tenant.key}", "Bearer  ")),
+        *({"Authorization": each} for each in ("", "Bearer", "Bearer \t.", tenant.key, f"Basic {tenant.key}")),
         *({"Authorization": f"Bearer {each}"} for each in (bad, tenant.key.upper(), f"{tenant.key}x", tenant.key[:-1])),
         *({"Authorization": f"Bearer {each}"} for each in (revoked.key, expired.key, LONG, "null", f"{tenant.key} x")),
         *({"Authorization": each} for each in (b"Bearer \xff\xfe", "Bearer é".encode(), b"\xff")),
@@ -185,7 +207,7 @@ def test_without_a_good_key_nothing_is_answered(tenant: Tenant, claim: Claim) ->
         assert client.get(f"/v1/sessions/{MINE['id']}", headers=tenant.headers).content == before
 
 
-@pytest.mark.parametrize("claim", SHORT, ids=name_of)
+@pytest.mark.parametrize("claim", ASKED, ids=name_of)
 def test_a_body_that_is_no_json_of_the_right_kind_is_refused(tenant: Tenant, claim: Claim) -> None:
     with watching(tenant, claim) as watched:
         for body in (*BODIES, *TOP_LEVEL):
@@ -266,7 +288,7 @@ def test_odd_json_in_any_field_is_kept_or_refused(tenant: Tenant, claim: Claim) 
                 watched.try_it(content=body.removesuffix("}").encode() + b', "' + name.encode() + b'": null}')
 
 
-@pytest.mark.parametrize("claim", SHORT, ids=name_of)
+@pytest.mark.parametrize("claim", ASKED, ids=name_of)
 def test_a_body_over_the_limit_is_refused(tenant: Tenant, claim: Claim) -> None:
     large = json.dumps({**_right_body(claim), "unknown": "x" * 2 * 1024 * 1024}).encode()
 
@@ -289,20 +311,16 @@ def test_a_wrong_query_is_refused_and_an_odd_one_does_no_harm(tenant: Tenant, cl
     with watching(tenant, claim) as watched:
         for name, kind in fields_of(claim.route.query).items():
             for value in NUMBERS if _takes(kind, inspect.IntType) else TEXTS:
-                if is_stream(claim) and value.strip(" +-").isdecimal() and len(value) < 20:
-                    continue  # legal, and the answer would not end
                 watched.try_it(f"{path}?{name}={value}")
             if _takes(kind, inspect.IntType):
                 for value in ("many", "1.5", "9" * 5_000, "0x10", "NaN", "[1]"):
                     watched.refuse(f"{path}?{name}={value}")
-            if name in ("cursor",):
+            if name == "cursor":
                 for value in ("nonsense", "%F0%9F%98%80", "AAAA", "k8A", "kcA", "lAECAwQ", LONG, "%00"):
                     watched.refuse(f"{path}?{name}={value}")
             if name in ("status", "order", "sort", "orderBy", "include", "type"):
                 for value in ("NO SUCH THING", "%00", LONG):
                     watched.refuse(f"{path}?{name}={value}")
-        if is_stream(claim):
-            return
         for query in ("&&&", "=", "=x", "?", "%", "%00=1", "%FF=1", "a=%00", "a" * 20_000, "&".join(["limit=1"] * 300)):
             watched.try_it(f"{path}?{query}")
         if claim.route.query is not None:
@@ -329,8 +347,7 @@ def test_an_empty_id_is_refused(tenant: Tenant, claim: Claim) -> None:
         for name in params_of(claim):
             path = path_of(claim, {**MINE, name: ""})
             found = TABLE.find(path.encode()).claims.get(claim.route.method, [])
-            answer = watched.tenant.serving  # the server that is asked
-            with httpx.Client(base_url=answer.url, headers=watched.tenant.headers, verify=TLS) as client:
+            with watched.tenant.client() as client:
                 told = client.request(claim.route.method, path, json=_right_body(claim))
             # It may be the path of another route: a list where the last segment was the id.
             if claim in found and claim.dialect.name != "operativus":
@@ -345,11 +362,11 @@ def test_odd_headers_are_refused_or_passed_over(tenant: Tenant, claim: Claim) ->
     body: dict[str, Any] = {"json": _right_body(claim)} if claim.route.body is not None else {}
     headers: list[dict[str, str | bytes]] = []
     if method in ("POST", "PATCH"):
-        headers += [{"Idempotency-Key": key} for key in ("", LONG, "x" * 256, "a\tb", b"\xff", b"\xf0\x9f\x98\x80", " ")]
+        headers += [{"Idempotency-Key": key} for key in ("", LONG, "x" * 256, "a\tb", b"\xff", b"\xf0\x9f\x98\x80")]
     if method in ("PATCH", "DELETE"):
         headers += [{"If-Match": tag} for tag in ("garbage", '"', '""', "W/*", '"0-0"', LONG, b"\xff", ",", ",,,", '"a", "b"')]
     if is_stream(claim):
-        headers += [{"Last-Event-ID": last} for last in ("garbage", "-1", "1.5", "9" * 30, LONG, b"\xff", "0x1", "²")]
+        headers += [{"Last-Event-ID": last} for last in ("garbage", "-1", "1.5", "9" * 30, LONG, b"\xff", b"\xb2", "0x1")]
     else:
         headers += [{"Last-Event-ID": "garbage"}, {"Content-Type": "text/plain"}, {"Content-Type": LONG}]
         headers += [{"Accept": "image/png"}, {"X-Request-ID": LONG}, {"X-Request-ID": b"\xff"}, {"Range": "bytes=0-1"}]
@@ -364,7 +381,7 @@ def test_odd_headers_are_refused_or_passed_over(tenant: Tenant, claim: Claim) ->
                 assert answer.status_code in REFUSED
 
 
-@pytest.mark.parametrize("claim", SHORT, ids=name_of)
+@pytest.mark.parametrize("claim", ASKED, ids=name_of)
 def test_a_body_that_is_not_as_long_as_was_said_does_nothing(tenant: Tenant, claim: Claim) -> None:
     body = json.dumps(_right_body(claim)).encode()
     lengths = [str(len(body) + 10), "abc", "-1", "99999999999999999999999", f"{len(body)}, {len(body) + 1}", ""]
@@ -375,7 +392,6 @@ def test_a_body_that_is_not_as_long_as_was_said_does_nothing(tenant: Tenant, cla
         for length in [*lengths, str(len(body) - 1)]:
             for status in _send_raw(watched.tenant, claim, body, length):
                 assert status in REFUSED
-            watched.try_it("/no such path", method="GET") if claim.dialect.prefix == "" else None
         watched.refuse(content=b"{")
 
 
@@ -402,16 +418,15 @@ def test_a_method_that_a_path_does_not_have_is_refused(tenant: Tenant, claim: Cl
     known = TABLE.find(path.encode()).claims
 
     with watching(tenant, claim) as watched:
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get"):
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             if method in known:
                 continue
-            with httpx.Client(base_url=tenant.serving.url, headers=tenant.headers, verify=TLS) as client:
+            with watched.tenant.client() as client:
                 answer = client.request(method, path)
             dialects = {each.dialect.name: each.dialect for claims in known.values() for each in claims}
             said_by = claim.dialect if len(dialects) == 1 or claim.prefixed else next(iter(dialects.values()))
             assert_refused(answer, said_by, statuses=(405,))
             assert set(answer.headers["allow"].split(", ")) == set(known)
-        watched.close()
 
 
 def _right_body(claim: Claim) -> dict[str, Any]:

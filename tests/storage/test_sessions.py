@@ -14,7 +14,7 @@ import pytest
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import ID_MAX_CHARS
-from sessiond.core.metadata import filterable
+from sessiond.core.metadata import filterable, pack_data
 from sessiond.core.page import SessionPage, position_of
 from sessiond.core.session import ENDED, Session, SessionFilter, Sort, Status
 from sessiond.storage import sessions
@@ -227,6 +227,21 @@ FILTERS: dict[str, tuple[SessionFilter, Callable[[Session], bool]]] = {
 def in_order(found: list[Session], sort: Sort, *, descending: bool) -> list[str]:
     ranked = sorted(found, key=lambda s: (position_of(s, sort, descending=descending).value, s.id), reverse=descending)
     return [session.id for session in ranked]
+
+
+async def test_a_large_page_of_wide_sessions_ends_early_and_goes_on_where_it_ended(engine: Engine) -> None:
+    data = pack_data({"text": "x" * 1_000_000})
+    await add(engine, *(make_session(f"s-{number:02}", at_us=NOW + number, data=data) for number in range(20)))
+    seen: list[str] = []
+    position, more = None, True
+
+    while more:
+        page = await read_page(engine, limit=100, position=position)
+        assert 1 <= len(page.sessions) <= 8
+        seen += [session.id for session in page.sessions]
+        position, more = position_of(page.sessions[-1], Sort.CREATED, descending=False), page.more_after
+
+    assert seen == [f"s-{number:02}" for number in range(20)]
 
 
 async def test_pages_forwards_and_backwards_hold_each_session_once_in_order(engine: Engine) -> None:

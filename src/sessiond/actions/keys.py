@@ -36,11 +36,9 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
     """Make a key for the caller's workspace.
 
     Raises:
-        Forbidden: the caller lacks the admin scope, or is bound to another user.
+        Forbidden: the caller lacks the admin scope.
     """
     call.caller.require(Scope.ADMIN)
-    if call.caller.user_id is not None:
-        call.caller.require_own(new.user_id)
     made = make_key(call, new)
 
     async def operation(tx: Tx) -> MadeKey:

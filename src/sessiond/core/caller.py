@@ -32,7 +32,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The wire this caller means where several claim a path."""
 
     def require(self, scope: Scope) -> None:
-        """Raise Forbidden unless the caller holds `scope`."""
+        """Raise Forbidden unless the caller holds `scope`; nobody who is bound to a user administers a workspace."""
+        if scope is Scope.ADMIN and self.user_id is not None:
+            raise Forbidden("this key is bound to a user, and cannot administer the workspace")
         if scope not in self.scopes:
             raise Forbidden(f"this key lacks the scope {scope}")
 

@@ -10,6 +10,7 @@ from sessiond.core.errors import InvalidInput, TooLarge
 BODY_MAX_BYTES: Final = 1024 * 1024  # the default; one message with a long document fits, a video does not belong here
 ID_MAX_CHARS: Final = 200  # an id is part of a URL, and of the key of every event
 TEXT_MAX_CHARS: Final = 1_000  # names, e-mail addresses (RFC 5321 allows 254), reasons
+DATA_MAX_BYTES: Final = 1024 * 1024
 METADATA_MAX_BYTES: Final = 64 * 1024  # it is read with every listing
 METADATA_MAX_KEYS: Final = 64  # every key is an index entry
 # PostgreSQL's index entries end at 2,704 bytes, and two ids of 800 bytes stand in them too; longer values are kept.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from sessiond.core.errors import InvalidInput, TooLarge
-from sessiond.core.limits import METADATA_FILTER_MAX_BYTES, METADATA_MAX_BYTES, METADATA_MAX_KEYS
+from sessiond.core.limits import DATA_MAX_BYTES, METADATA_FILTER_MAX_BYTES, METADATA_MAX_BYTES, METADATA_MAX_KEYS
 
 JsonObject = dict[str, Any]
 
@@ -35,7 +35,15 @@ def pack_metadata(value: JsonObject | None) -> bytes | None:
 
 
 def pack_data(value: JsonObject | None) -> bytes | None:
-    return _encoder.encode(value) if value else None
+    """Encode data, the empty object as None.
+
+    Raises:
+        TooLarge: more than 1 MiB: patches could grow it without end.
+    """
+    packed = _encoder.encode(value) if value else None
+    if packed is not None and len(packed) > DATA_MAX_BYTES:
+        raise TooLarge(f"data is larger than {DATA_MAX_BYTES} bytes", field="data")
+    return packed
 
 
 def unpack(value: bytes | None) -> JsonObject:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import WorkspaceId
-from sessiond.core.limits import ID_MAX_CHARS, TEXT_MAX_CHARS
+from sessiond.core.limits import ID_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
@@ -27,7 +28,7 @@ async def insert(tx: Tx, session: Session) -> bool:
     row = await tx.one("session_insert", **_columns(session))
     if row is None:
         return False
-    if _has_details(session):
+    if _details_bytes(session):
         await _put_details(tx, session)
         await tx.each("session_metadata_insert", _metadata_rows(session))
     _tally(tx, session, 1)
@@ -100,7 +101,10 @@ async def read_page(
     offset: int = 0,
     position: Position | None = None,
 ) -> SessionPage:
-    """Return up to `limit` sessions in order, from `position` on or `offset` in."""
+    """Return up to `limit` sessions in order, from `position` on or `offset` in.
+
+    A large page ends early, but not empty, rather than hold more than `PAGE_MAX_BYTES`.
+    """
     backwards = position is not None and position.backwards
     where, values = _where(workspace_id, wanted)
     down = descending != backwards
@@ -108,9 +112,14 @@ async def read_page(
         where += _beyond(position, values, down=down)
     values |= {"limit": limit + 1, "offset": offset}
     tail = f"where {' and '.join(where)} order by {_order(sort, down=down)} limit :limit offset :offset"
+    fitting = limit
+    if limit > PAGE_DEFAULT:
+        sizes = [row[0] for row in await tx.select("session_size_select", tail, values)]
+        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+        values["limit"] = fitting + 1
     rows = await tx.select("session_select", tail, values)
-    found = [_row_to_session(row) for row in rows[:limit]]
-    more = len(rows) > limit
+    found = [_row_to_session(row) for row in rows[:fitting]]
+    more = len(rows) > fitting
     if backwards:
         return SessionPage(sessions=found[::-1], more_after=True, more_before=more)
     return SessionPage(sessions=found, more_after=more, more_before=position is not None or offset > 0)
@@ -226,8 +235,10 @@ def _row_to_session(row: Row) -> Session:
     return Session(*columns)
 
 
-def _has_details(session: Session) -> bool:
-    return session.metadata is not None or session.data is not None or session.prompt is not None
+def _details_bytes(session: Session) -> int:
+    prompt = session.prompt.encode() if session.prompt is not None else None
+    # One more for each that is there: an empty prompt is not none.
+    return sum(len(detail) + 1 for detail in (session.metadata, session.data, prompt) if detail is not None)
 
 
 def _columns(session: Session) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def _columns(session: Session) -> dict[str, Any]:
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(session.status)
     columns["search_text"] = _search_text(session)
-    columns["detailed"] = int(_has_details(session))
+    columns["details_bytes"] = _details_bytes(session)
     columns["updated_slot"] = slot_of(session.updated_at_us)
     return columns
 

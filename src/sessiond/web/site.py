@@ -62,9 +62,12 @@ class Site:
         self._request_ids = uuid_utils.uuid7().hex[-16:]
         self._request_numbers = itertools.count(1)
         telemetry.gauge("sessiond_streams_open", "Followers connected.", lambda: self.streams_open)
-        telemetry.gauge("sessiond_writes_waiting", "Writes not committed yet.", lambda: engine.load().writes_waiting)
-        telemetry.counter("sessiond_commits", "Transactions committed.", lambda: engine.load().commits)
-        telemetry.counter("sessiond_operations", "Writes committed.", lambda: engine.load().operations)
+        telemetry.gauge("sessiond_writer_queue", "Writes not committed yet.", lambda: engine.load().writes_waiting)
+        telemetry.summary(
+            "sessiond_batch_size",
+            "Writes that shared a commit.",
+            lambda: (engine.load().commits, engine.load().operations),
+        )
 
     def request_id(self, sent: str | None) -> str:
         """Return the client's id for its request if that can stand in a log, else a new one."""
@@ -226,11 +229,10 @@ class _Exchange:
     async def _send_whole(self, answer: Answer) -> None:
         headers = [(b"x-request-id", self.request_id.encode())]
         if answer.status != 204:
-            headers += [
-                (b"content-type", answer.content_type.encode()),
-                (b"content-length", str(len(answer.body)).encode()),
-            ]
-        headers += [(name.encode(), value.encode("utf-8", "replace")) for name, value in answer.headers]
+            headers.append((b"content-type", answer.content_type.encode()))
+            headers.append((b"content-length", b"%d" % len(answer.body)))
+        for name, value in answer.headers:
+            headers.append((name.encode(), value.encode("utf-8", "replace")))
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": answer.body})
 

@@ -18,10 +18,10 @@ select 1 from sessions where workspace_id = :workspace and id = :id
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
-    last_active_at_us, completed_at_us, expires_at_us, search_text, updated_slot, detailed)
+    last_active_at_us, completed_at_us, expires_at_us, search_text, updated_slot, details_bytes)
 values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text, :updated_slot, :detailed)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text, :updated_slot, :details_bytes)
 on conflict (workspace_id, id) do nothing
 returning id
 
@@ -30,7 +30,7 @@ update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id
     user_name = :user_name, user_email = :user_email, accept_terms = :accept_terms, status = :status,
     message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, updated_at_us = :updated_at_us,
     last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
-    search_text = :search_text, updated_slot = :updated_slot, detailed = :detailed
+    search_text = :search_text, updated_slot = :updated_slot, details_bytes = :details_bytes
 where workspace_id = :workspace and id = :id
 
 -- An append to a session that is under way: takes the next numbers and says which was the last.
@@ -65,6 +65,9 @@ values (:workspace, :key, :value, :created_at_us, :id)
 delete from session_metadata
 where workspace_id = :workspace and key = :key and value = :value and created_at_us = :created_at_us
     and session_id = :id
+
+-- name: session_size_select
+select s.details_bytes from sessions s
 
 -- name: session_count_select
 select count(*) from sessions s

@@ -5,11 +5,11 @@
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
     s.status, s.message_count, s.last_seq, s.log_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
-    case s.detailed when 1 then
+    case s.details_bytes when 0 then null else
         (select d.metadata from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
-    case s.detailed when 1 then
+    case s.details_bytes when 0 then null else
         (select d.data from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
-    case s.detailed when 1 then
+    case s.details_bytes when 0 then null else
         (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
 from sessions s
 

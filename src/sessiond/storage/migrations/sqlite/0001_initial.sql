@@ -47,8 +47,8 @@ create table sessions (
     last_active_at_us integer not null,
     completed_at_us integer,
     expires_at_us integer,
-    -- 1 when there is a row in session_details: most have none, and need not look.
-    detailed integer not null,
+    -- What session_details holds for it; 0 when it has no row there, and nobody need look.
+    details_bytes integer not null,
     -- id, user name and e-mail, case folded: what a partial match looks in.
     search_text text not null,
     -- The session row is the lease of its runs: who works on it until when, and when work is due.
