@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.core.errors import InvalidInput, TooLarge
-from sessiond.core.limits import TEXT_MAX_CHARS, check_prose, check_text
+from sessiond.core.limits import NESTING_MAX, TEXT_MAX_CHARS, check_nesting, check_prose, check_text
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
@@ -37,3 +40,25 @@ def test_prose_keeps_its_lines(text: str) -> None:
 def test_prose_holds_no_nul() -> None:
     with pytest.raises(InvalidInput, match=r"^prompt "):
         check_prose("a\nb\0", "prompt")
+
+
+_TEXT = st.text('a[]{}"\\,\n é')
+_JSON = st.recursive(_TEXT | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(_TEXT, inner))
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+@given(_JSON, st.integers(NESTING_MAX - 6, NESTING_MAX), st.sampled_from(["[…]", '{"…]": …}', '["]}\\"", …, []]']))
+def test_json_has_a_greatest_depth(inner: Any, levels: int, level: str) -> None:
+    before, _, after = level.rpartition("…")
+    body = before * levels + json.dumps(inner) + after * levels
+
+    if levels + _depth(inner) <= NESTING_MAX:
+        check_nesting(body.encode())
+    else:
+        with pytest.raises(InvalidInput, match="deep"):
+            check_nesting(body.encode())

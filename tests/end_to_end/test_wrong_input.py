@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
+from sessiond.core.limits import NESTING_MAX
 from sessiond.web.routes import Claim
 from tests.end_to_end.claims import (
     ASKED,
@@ -286,6 +287,30 @@ def test_odd_json_in_any_field_is_kept_or_refused(tenant: Tenant, claim: Claim) 
                 watched.try_it(content=body.encode())
                 # The same name twice: the last one counts, or it is refused.
                 watched.try_it(content=body.removesuffix("}").encode() + b', "' + name.encode() + b'": null}')
+
+
+@pytest.mark.parametrize("claim", WITH_BODY, ids=name_of)
+def test_what_is_as_deep_as_may_be_is_read_through_every_wire_and_what_is_deeper_refused(
+    tenant: Tenant, claim: Claim
+) -> None:
+    def nested(levels: int) -> Any:
+        value: Any = "x"
+        for level in range(levels):
+            value = {"a": value} if level % 2 else [value]
+        return {"a": value}
+
+    with watching(tenant, claim) as watched:
+        for name, kind in fields_of(claim.route.body).items():
+            for around in (lambda deep: deep, lambda deep: [deep], lambda deep: [{"content": [deep]}]):
+                levels = NESTING_MAX - 1 - _depth(around({}))
+                watched.try_it(json={**_right_body(claim), name: around(nested(levels))})
+                if _takes(kind, inspect.DictType, inspect.RawType, inspect.ListType):
+                    watched.refuse(json={**_right_body(claim), name: around(nested(levels + 1))})
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (1 if isinstance(value, dict | list) else 0) + max(map(_depth, inner), default=0)
 
 
 @pytest.mark.parametrize("claim", ASKED, ids=name_of)

@@ -8,6 +8,9 @@ from typing import Final
 from sessiond.core.errors import InvalidInput, TooLarge
 
 BODY_MAX_BYTES: Final = 1024 * 1024  # the default; one message with a long document fits, a video does not belong here
+# Whatever reads JSON goes down as deep as it is, and gives up at some depth of its own (Python's near 1,000). What one
+# wire takes all must be able to read, a few levels further down in an answer.
+NESTING_MAX: Final = 100
 ID_MAX_CHARS: Final = 200  # an id is part of a URL, and of the key of every event
 TEXT_MAX_CHARS: Final = 1_000  # names, e-mail addresses (RFC 5321 allows 254), reasons
 DATA_MAX_BYTES: Final = 1024 * 1024
@@ -28,6 +31,25 @@ IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
 # What PostgreSQL cannot store as text (NUL), what cannot be encoded as UTF-8 (lone surrogates), and what has no
 # place in a name or an id (other control characters).
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_JSON_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_A_BRACKET: Final = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+
+
+def check_nesting(body: bytes) -> None:
+    """Check that arrays and objects of `body`, which is JSON, are in one another at most `NESTING_MAX` deep.
+
+    Raises:
+        InvalidInput: they are deeper.
+    """
+    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+        return
+    brackets = _JSON_STRING.sub(b"", body).translate(_ONE_KIND, _NOT_A_BRACKET)
+    for _ in range(NESTING_MAX):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level
+        if not brackets:
+            return
+    raise InvalidInput(f"the body is nested more than {NESTING_MAX} levels deep", field="body")
 
 
 def check_text(value: str, field: str, *, max_chars: int = TEXT_MAX_CHARS) -> str:

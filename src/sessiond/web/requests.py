@@ -15,7 +15,7 @@ import msgspec
 from sessiond.actions.call import Call, Retry
 from sessiond.core.caller import Caller
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
-from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_text
+from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_nesting, check_text
 from sessiond.web.answers import pack_answer, unpack_answer
 from sessiond.web.asgi import Receive, Scope
 
@@ -91,7 +91,7 @@ class Request:
         """Return the body as a `kind`, or `empty` where there is none.
 
         Raises:
-            InvalidInput: it is not JSON, or not of that shape; the message names the field.
+            InvalidInput: it is not JSON, not of that shape, or nested too deeply; the message names the field.
             TooLarge, Unavailable: as `read`.
         """
         body = await self.read()
@@ -108,6 +108,7 @@ class Request:
             raise InvalidInput(f"the body is not valid JSON: {error}", field="body") from error
         except RecursionError as error:
             raise InvalidInput("the body is nested too deeply", field="body") from error
+        check_nesting(body)
         return decoded
 
     @property
