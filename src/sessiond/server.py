@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NoReturn
 
 import uvloop
@@ -40,7 +42,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     agentinbox.DIALECT,
 )
 
-NOTE_USED_SECONDS: Final = 2.0
+HOUSEKEEPING_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 60.0
 CRASH_LOOP_SECONDS: Final = 2.0
 
@@ -50,8 +52,11 @@ class ServeError(Exception):
 
 
 @asynccontextmanager
-async def open_site(settings: Settings, *, access: AccessLog | None) -> AsyncIterator[Site]:
-    """Open the database, whose schema must be current, and everything above it; close it all on the way out."""
+async def open_site(settings: Settings, *, access: AccessLog | None, shared: Path | None = None) -> AsyncIterator[Site]:
+    """Open the database, whose schema must be current, and everything above it; close it all on the way out.
+
+    `shared` is a folder where processes that serve together leave their metrics for each other.
+    """
     engine = await open_engine(
         settings.database,
         queue_max=settings.write_queue_max,
@@ -62,7 +67,7 @@ async def open_site(settings: Settings, *, access: AccessLog | None) -> AsyncIte
         site = Site(
             DIALECTS,
             engine=engine,
-            telemetry=Telemetry(access),
+            telemetry=Telemetry(access, shared=shared),
             version=__version__,
             default_dialect=settings.default_dialect,
             body_max_bytes=settings.body_max_bytes,
@@ -96,7 +101,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     _allow_many_files()
     if settings.workers == 1:
         _work(settings, held, lambda: announce(url))
-    _supervise(settings, held, lambda: announce(url))
+    with TemporaryDirectory(prefix="sessiond-") as shared:
+        failed = _supervise(settings, held, lambda: announce(url), Path(shared))
+    os._exit(1 if failed else 0)
 
 
 def check_workers(settings: Settings) -> None:
@@ -124,8 +131,9 @@ async def _keep_house(site: Site) -> None:
     """Do what is due now and then; what fails is done next time."""
     swept = 0.0
     while True:
-        await asyncio.sleep(NOTE_USED_SECONDS)
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
         try:
+            site.telemetry.share()
             await site.authenticator.note_used()
             if time.monotonic() - swept >= SWEEP_SECONDS:
                 swept = time.monotonic()
@@ -142,11 +150,11 @@ async def _sweep(site: Site) -> None:
         log.debug("forgot %d answers", idempotency.SWEEP_MAX)
 
 
-def _work(settings: Settings, held: socket.socket, ready: Callable[[], None]) -> NoReturn:
+def _work(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:
     """Be one serving process."""
     access = AccessLog() if settings.log_level in ("debug", "info") else None
     try:
-        code = uvloop.run(_serve(settings, held, access, ready))
+        code = uvloop.run(_serve(settings, held, access, ready, shared))
     except SessiondError as error:
         log.error("%s", error)
         code = 1
@@ -158,11 +166,17 @@ def _work(settings: Settings, held: socket.socket, ready: Callable[[], None]) ->
     os._exit(code)
 
 
-async def _serve(settings: Settings, held: socket.socket, access: AccessLog | None, ready: Callable[[], None]) -> int:
+async def _serve(
+    settings: Settings,
+    held: socket.socket,
+    access: AccessLog | None,
+    ready: Callable[[], None],
+    shared: Path | None,
+) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_site(settings, access=access) as site:
+    async with open_site(settings, access=access, shared=shared) as site:
         server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
         # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
@@ -181,8 +195,8 @@ async def _serve(settings: Settings, held: socket.socket, access: AccessLog | No
         return 0 if stop.is_set() else 1
 
 
-def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None]) -> NoReturn:
-    """Keep as many serving processes as were asked for; they share the socket."""
+def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path) -> bool:
+    """Keep as many serving processes as were asked for, on one socket, until told to stop; whether one failed."""
     told = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
     heard, saying = os.pipe()
@@ -195,7 +209,7 @@ def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, told)
                 _end_with(parent)
-                _work(settings, held, lambda: _say(saying))
+                _work(settings, held, lambda: _say(saying), shared)
             finally:
                 os._exit(1)
         started[pid] = time.monotonic()
@@ -229,7 +243,7 @@ def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None
             else:
                 log.error("worker %d died and is replaced", ended[0])
                 start()
-    os._exit(1 if failed else 0)
+    return failed
 
 
 def _say(pipe: int) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
 from typing import Final, TextIO
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -20,14 +24,29 @@ LOG_SECONDS: Final = 0.2  # access lines are written together: a write for each 
 LINES_MAX: Final = 10_000
 
 
-class Telemetry(Collector):
-    """Counts requests. The library's own counters cost 20 µs a request; these lists cost one."""
+class Snapshot(msgspec.Struct, frozen=True):
+    """What one process has counted."""
 
-    def __init__(self, access: AccessLog | None = None) -> None:
+    pid: int
+    requests: list[tuple[str, str, str, int, list[float]]]
+    """Dialect, route, method, status; how many took as long as each bucket says, and all their seconds."""
+    gauges: dict[str, float]
+    summaries: dict[str, tuple[int, float]]
+
+
+class Telemetry(Collector):
+    """Counts requests. The library's own counters cost 20 µs a request; these lists cost one.
+
+    Processes that serve together tell each other what they have counted in the folder `shared`, so that whichever is
+    asked answers for all.
+    """
+
+    def __init__(self, access: AccessLog | None = None, *, shared: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         self._access = access
+        self._shared = shared
         self._seen: dict[tuple[str, str, str, int], list[float]] = {}
-        self._values: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._summaries: dict[str, tuple[str, Callable[[], tuple[int, float]]]] = {}
         self.registry.register(self)
 
@@ -57,39 +76,76 @@ class Telemetry(Collector):
                 f" ms={seconds * 1000:.1f} request_id={request_id}{caller}"
             )
 
-    def collect(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(
-            "sessiond_request_seconds",
-            "Requests by dialect, route, method and status, and how long they took.",
-            labels=("dialect", "route", "method", "status"),
-        )
-        for (dialect, route, method, status), seen in list(self._seen.items()):
-            total, buckets = 0.0, []
-            for bound, number in zip([*map(str, BUCKETS), "+Inf"], seen, strict=False):
-                total += number
-                buckets.append((bound, total))
-            family.add_metric((dialect, route, method, str(status)), buckets, sum_value=seen[-1])
-        yield family
-        yield from self._gauges()
-
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show what `value` says at the time of asking."""
-        self._values[name] = (text, value)
+        self._gauges[name] = (text, value)
 
     def summary(self, name: str, text: str, value: Callable[[], tuple[int, float]]) -> None:
         """Show what `value` says at the time of asking: how many there were, and what they come to together."""
         self._summaries[name] = (text, value)
 
-    def _gauges(self) -> Iterator[Metric]:
-        for name, (text, value) in self._values.items():
-            yield GaugeMetricFamily(name, text, value=value())
-        for name, (text, count_and_sum) in self._summaries.items():
-            count, total = count_and_sum()
+    def share(self) -> None:
+        """Tell the other processes what this one has counted."""
+        if self._shared is not None:
+            mine = self._shared / str(os.getpid())
+            fresh = mine.with_suffix(".new")
+            fresh.write_bytes(msgspec.msgpack.encode(self._snapshot()))
+            fresh.replace(mine)
+
+    def collect(self) -> Iterator[Metric]:
+        snapshots = [self._snapshot(), *self._others()]
+        yield _requests_metric(snapshots)
+        for name, (text, _) in self._gauges.items():
+            # A process that has ended has nothing open any more; what it had counted goes on counting.
+            alive = [snapshot for snapshot in snapshots if _is_alive(snapshot.pid)]
+            yield GaugeMetricFamily(name, text, value=sum(snapshot.gauges.get(name, 0) for snapshot in alive))
+        for name, (text, _) in self._summaries.items():
+            parts = [snapshot.summaries.get(name, (0, 0.0)) for snapshot in snapshots]
+            count, total = sum(part[0] for part in parts), sum(part[1] for part in parts)
             yield SummaryMetricFamily(name, text, count_value=count, sum_value=total)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            pid=os.getpid(),
+            requests=[(*labels, list(seen)) for labels, seen in list(self._seen.items())],
+            gauges={name: value() for name, (_, value) in self._gauges.items()},
+            summaries={name: value() for name, (_, value) in self._summaries.items()},
+        )
+
+    def _others(self) -> Iterator[Snapshot]:
+        for file in self._shared.iterdir() if self._shared is not None else ():
+            if file.name != str(os.getpid()) and not file.suffix:
+                yield msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _requests_metric(snapshots: Sequence[Snapshot]) -> Metric:
+    together: dict[tuple[str, str, str, int], list[float]] = {}
+    for snapshot in snapshots:
+        for dialect, route, method, status, seen in snapshot.requests:
+            labels = (dialect, route, method, status)
+            sums = together.setdefault(labels, [0.0] * len(seen))
+            together[labels] = [one + other for one, other in zip(sums, seen, strict=True)]
+    family = HistogramMetricFamily(
+        "sessiond_request_seconds",
+        "Requests by dialect, route, method and status, and how long they took.",
+        labels=("dialect", "route", "method", "status"),
+    )
+    for (dialect, route, method, status), seen in together.items():
+        buckets = list(zip([*map(str, BUCKETS), "+Inf"], accumulate(seen[:-1]), strict=True))
+        family.add_metric((dialect, route, method, str(status)), buckets, sum_value=seen[-1])
+    return family
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})

@@ -142,6 +142,24 @@ def test_many_workers_print_the_first_key_once_and_end_with_0(postgres: Postgres
     assert not SECRET.search(rest)
 
 
+def test_any_of_many_workers_answers_for_the_metrics_of_all(postgres: PostgresServer) -> None:
+    postgres.create_database("cli_metrics")
+
+    with start(postgres.url("cli_metrics"), "--workers", "2") as started:
+        for _ in range(40):  # a connection each, so that both are asked
+            assert started.ask("/v1/me").status_code == 200
+
+        def counted() -> bool:
+            lines = started.ask("/metrics").text.splitlines()
+            return any(
+                line.startswith("sessiond_request_seconds_count") and "/v1/me" in line and line.endswith(" 40.0")
+                for line in lines
+            )
+
+        wait_until(counted, 10)
+        assert started.stop() == 0
+
+
 def test_many_workers_on_sqlite_are_refused_with_the_reason(tmp_path: Path) -> None:
     said = refusal("serve", "--database", f"sqlite:///{tmp_path}/never.db", "--workers", "2", "--port", "0")
 

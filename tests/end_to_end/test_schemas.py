@@ -1,0 +1,116 @@
+"""The OpenAPI documents that the server shows, held against what it answers to whatever they allow and forbid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode, openapi
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from sessiond.server import DIALECTS
+from sessiond.web.openapi import PATH
+from sessiond.web.routes import Dialect, Route
+from tests.serving import Tenant
+
+EXAMPLES: Final = 20  # for each operation in each of four ways: about two thousand requests to a wire like the native
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+REAL: Final = {
+    "id": "real",
+    "sessionId": "real",
+    "session_id": "real",
+    "message_id": "msg_3.real",
+    "agentId": "agent",
+    "key_id": "key_none",
+}
+OPERATIONS: Final = {
+    f"{dialect.name} {route.method} {route.path}": (dialect, route) for dialect in DIALECTS for route in dialect.routes
+}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, BaseSchema]:
+    """The documents that were read already."""
+    return {}
+
+
+@pytest.fixture
+def session(tenant: Tenant) -> Iterator[requests.Session]:
+    with requests.Session() as opened:
+        opened.headers.update(tenant.headers)
+        yield opened
+
+
+def read_schema(schemas: dict[str, BaseSchema], tenant: Tenant, dialect: Dialect) -> BaseSchema:
+    """Return a wire's document as its server shows it, to those without a key too."""
+    if dialect.name not in schemas:
+        answer = httpx.get(f"{tenant.serving.url}{dialect.prefix}{PATH}")
+        assert answer.status_code == 200
+        schemas[dialect.name] = openapi.from_dict(answer.json())
+    return schemas[dialect.name]
+
+
+@pytest.mark.parametrize("ids", [{}, REAL], ids=["any ids", "real ids"])
+@pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize(("dialect", "route"), OPERATIONS.values(), ids=OPERATIONS)
+def test_every_answer_is_in_the_document(
+    tenant: Tenant,
+    session: requests.Session,
+    schemas: dict[str, BaseSchema],
+    dialect: Dialect,
+    route: Route,
+    mode: GenerationMode,
+    ids: dict[str, str],
+) -> None:
+    names = [segment[1:-1] for segment in route.path.split("/") if segment.startswith("{")]
+    params = {name: ids[name] for name in names if name in ids}
+    operation = read_schema(schemas, tenant, dialect)[route.path][route.method]
+    if route.content_type == "text/event-stream" and ids:
+        params |= {"session_id": "nobodys"}  # a stream that is let in does not end
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode, path_parameters=params or None))
+    def try_it(case: schemathesis.Case) -> None:
+        if ids:
+            make_real_session(tenant, session)
+        case.call_and_validate(
+            base_url=f"{tenant.serving.url}{dialect.prefix}", session=session, headers=tenant.headers, checks=CHECKS
+        )
+
+    try_it()
+
+
+def make_real_session(tenant: Tenant, session: requests.Session) -> None:
+    """Make the session that real ids name, if the last request removed it."""
+    body: dict[str, Any] = {
+        "id": "real",
+        "agent_id": "agent",
+        "user_name": "me",
+        "metadata": {"a": 1},
+        "messages": [{"content": [{"type": "text", "text": "one"}]}],
+        "if_exists": "return",
+    }
+    session.post(f"{tenant.serving.url}/v1/sessions", json=body).raise_for_status()
