@@ -16,8 +16,11 @@ from sessiond.actions.keys import NewKey
 from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core.caller import Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
+from sessiond.core.event import Event
+from sessiond.core.page import LogPage
 from sessiond.core.session import NewSession, Session, SessionFilter
-from sessiond.storage.engine import Engine
+from sessiond.storage import events as storage_events
+from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, gathered, make_workspaces, text
 
 READ, WRITE, ADMIN = Scope
@@ -33,6 +36,13 @@ async def _first(call: Call, session: Session) -> object:
         return await anext(followed)
     finally:
         await followed.aclose()  # type: ignore[attr-defined]  # `follow` is a generator
+
+
+async def _log(call: Call, session: Session) -> object:
+    async def page(tx: Tx, found: Session) -> LogPage[Event]:
+        return await storage_events.read_page(tx, found, limit=10)
+
+    return await events.read_log(call, session.id, page, passing=lambda found: found.last_seq)
 
 
 async def _each(call: Call, session: Session) -> object:
@@ -52,7 +62,10 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     messages.get: (READ, lambda call, session: messages.get(call, session.id, f"msg_2.{session.id}")),
     events.read_page: (READ, lambda call, session: events.read_page(call, session.id, limit=10)),
     events.read_all: (READ, lambda call, session: gathered(events.read_all(call, session))),
+    events.read_log: (READ, _log),
     events.follow: (READ, _first),
+    messages.read_page: (READ, lambda call, session: messages.read_page(call, session.id, limit=10)),
+    messages.read_all: (READ, lambda call, session: gathered(messages.read_all(call, session))),
     timeline.read_steps: (READ, lambda call, session: gathered(timeline.read_steps(call, session))),
 }
 ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {

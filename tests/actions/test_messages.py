@@ -12,7 +12,6 @@ from sessiond.actions import messages as message_actions
 from sessiond.actions.call import Call, itself
 from sessiond.actions.sessions import SessionPatch
 from sessiond.core.errors import Conflict, NotFound
-from sessiond.core.event import MESSAGES
 from sessiond.core.ids import make_event_id
 from sessiond.core.message import Message, Role, unpack_message
 from sessiond.core.session import Session, Status
@@ -25,7 +24,7 @@ async def get(engine: Engine, session_id: str = "s") -> Session:
 
 
 async def texts(engine: Engine, session_id: str = "s") -> list[str]:
-    read = events.read_all(Call(engine, ME), await get(engine, session_id), types=MESSAGES)
+    read = messages.read_all(Call(engine, ME), await get(engine, session_id))
     return [msgspec.json.decode(unpack_message(event.body).content) for event in await gathered(read)]
 
 

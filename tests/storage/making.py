@@ -10,7 +10,7 @@ import apsw
 import asyncpg
 import msgspec
 
-from sessiond.core.event import Entry, make_entry
+from sessiond.core.event import Entry, Event, make_entry
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.metadata import JsonObject, pack_metadata
 from sessiond.core.page import LogPage
@@ -113,10 +113,10 @@ async def append(engine: Engine, wanted: Append) -> int | None:
     return await engine.combine(events.append_each, wanted)
 
 
-async def read_log(engine: Engine, session_id: str, **how: Any) -> LogPage:
+async def read_log(engine: Engine, session_id: str, **how: Any) -> LogPage[Event]:
     session = await must_find(engine, session_id)
 
-    async def operation(tx: Tx) -> LogPage:
+    async def operation(tx: Tx) -> LogPage[Event]:
         return await events.read_page(tx, session, **({"limit": 1_000} | how))
 
     return await engine.scan(operation)

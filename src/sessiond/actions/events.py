@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from sessiond.actions.call import Call
 from sessiond.core.caller import Scope
-from sessiond.core.event import MESSAGES, Event
+from sessiond.core.event import Event
 from sessiond.core.ids import SessionId
 from sessiond.core.limits import PAGE_MAX
-from sessiond.core.page import LogPage
+from sessiond.core.page import E, LogPage
 from sessiond.core.session import Session
 from sessiond.storage import events, sessions
 from sessiond.storage.engine import Tx
@@ -32,10 +32,46 @@ async def read_page(
     descending: bool = False,
     limit: int,
     offset: int = 0,
-) -> LogPage:
+) -> LogPage[Event]:
     """Return up to `limit` events with `after` < seq < `before`, in order; fewer where they are very large.
 
     `types` are names, or beginnings of names with `*` behind; none means all.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+        NotFound: there is no session of that id that the caller may see.
+    """
+
+    async def page(tx: Tx, session: Session) -> LogPage[Event]:
+        return await events.read_page(
+            tx, session, after=after, before=before, types=types, descending=descending, limit=limit, offset=offset
+        )
+
+    return await read_log(call, session_id, page, passing=lambda session: session.last_seq if types else limit + offset)
+
+
+async def read_all(call: Call, session: Session) -> AsyncIterator[list[Event]]:
+    """Yield a session's whole log, as it was when `session` was read, in pages that fit in memory."""
+    after = 0
+    while after < session.last_seq:
+        found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
+        if found.events:
+            yield found.events
+        if not found.more:
+            return
+        after = found.events[-1].seq
+
+
+async def read_log(
+    call: Call,
+    session_id: str,
+    page: Callable[[Tx, Session], Coroutine[Any, Any, LogPage[E]]],
+    *,
+    passing: Callable[[Session], int],
+) -> LogPage[E]:
+    """Read a page of a session's log, on the loop where that holds up nobody.
+
+    `passing` tells how many events the read will pass by.
 
     Raises:
         Forbidden: the caller lacks the read scope.
@@ -47,35 +83,13 @@ async def read_page(
         return await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
 
     session = await call.engine.read(find)
+    rows = min(passing(session), session.last_seq)
+    short = rows <= INLINE_EVENTS and rows * session.log_bytes <= INLINE_BYTES * session.last_seq
 
-    async def page(tx: Tx) -> LogPage:
-        return await events.read_page(
-            tx, session, after=after, before=before, types=types, descending=descending, limit=limit, offset=offset
-        )
+    async def operation(tx: Tx) -> LogPage[E]:
+        return await page(tx, session)
 
-    return await (call.engine.read if _short(session, types, limit + offset) else call.engine.scan)(page)
-
-
-def _short(session: Session, types: Sequence[str], rows: int) -> bool:
-    """Whether a page is so small, by the session's averages, that reading it holds up nobody."""
-    if types == MESSAGES:
-        rows = rows * session.last_seq // max(1, session.message_count)
-    elif types:
-        rows = session.last_seq
-    rows = min(rows, session.last_seq)
-    return rows <= INLINE_EVENTS and rows * session.log_bytes <= INLINE_BYTES * session.last_seq
-
-
-async def read_all(call: Call, session: Session, *, types: Sequence[str] = ()) -> AsyncIterator[list[Event]]:
-    """Yield a session's whole log, as it was when `session` was read, in pages that fit in memory."""
-    after = 0
-    while after < session.last_seq:
-        found = await read_page(call, session.id, after=after, before=session.last_seq + 1, types=types, limit=PAGE_MAX)
-        if found.events:
-            yield found.events
-        if not found.more:
-            return
-        after = found.events[-1].seq
+    return await (call.engine.read if short else call.engine.scan)(operation)
 
 
 async def follow(

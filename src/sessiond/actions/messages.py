@@ -8,13 +8,15 @@ from typing import Final
 from msgspec.structs import replace
 
 from sessiond.actions.call import A, Call
-from sessiond.actions.events import INLINE_EVENTS, read_all
+from sessiond.actions.events import INLINE_EVENTS, read_log
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
-from sessiond.core.event import MESSAGES, Event, message_entry
+from sessiond.core.event import Event, StoredMessage, message_entry
 from sessiond.core.ids import SessionId, parse_event_id
+from sessiond.core.limits import PAGE_MAX
 from sessiond.core.message import Message
+from sessiond.core.page import LogPage
 from sessiond.core.session import ACTIVE, CREATED, Session
 from sessiond.storage import events, sessions
 from sessiond.storage.engine import Tx
@@ -77,7 +79,49 @@ async def get(call: Call, session_id: str, message_id: str) -> Event:
     return await call.engine.read(operation)
 
 
-async def read_each(call: Call, wanted: Sequence[Session]) -> AsyncIterator[tuple[Session, AsyncIterator[list[Event]]]]:
+async def read_page(
+    call: Call,
+    session_id: str,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    descending: bool = False,
+    limit: int,
+    offset: int = 0,
+) -> LogPage[StoredMessage]:
+    """Return up to `limit` messages with `after` < seq < `before`, in order; fewer where they are very large.
+
+    Raises:
+        Forbidden: the caller lacks the read scope.
+        NotFound: there is no session of that id that the caller may see.
+    """
+
+    async def page(tx: Tx, session: Session) -> LogPage[StoredMessage]:
+        return await events.read_message_page(
+            tx, session, after=after, before=before, descending=descending, limit=limit, offset=offset
+        )
+
+    def passing(session: Session) -> int:
+        return (limit + offset) * session.last_seq // max(1, session.message_count)
+
+    return await read_log(call, session_id, page, passing=passing)
+
+
+async def read_all(call: Call, session: Session) -> AsyncIterator[list[StoredMessage]]:
+    """Yield all messages of a session, as it was when `session` was read, in pages that fit in memory."""
+    after = 0
+    while after < session.last_seq:
+        found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
+        if found.events:
+            yield found.events
+        if not found.more:
+            return
+        after = found.events[-1].seq
+
+
+async def read_each(
+    call: Call, wanted: Sequence[Session]
+) -> AsyncIterator[tuple[Session, AsyncIterator[list[StoredMessage]]]]:
     """Yield each session with all its messages, in pages: one query for all where they fit in memory together.
 
     Raises:
@@ -86,10 +130,10 @@ async def read_each(call: Call, wanted: Sequence[Session]) -> AsyncIterator[tupl
     call.caller.require(Scope.SESSIONS_READ)
     if sessions.total_bytes(wanted) > TOGETHER_MAX_BYTES:
         for session in wanted:
-            yield session, read_all(call, session, types=MESSAGES)
+            yield session, read_all(call, session)
         return
 
-    async def operation(tx: Tx) -> dict[SessionId, list[Event]]:
+    async def operation(tx: Tx) -> dict[SessionId, list[StoredMessage]]:
         return await events.read_messages(tx, wanted)
 
     short = sum(session.last_seq for session in wanted) <= INLINE_EVENTS
@@ -98,7 +142,7 @@ async def read_each(call: Call, wanted: Sequence[Session]) -> AsyncIterator[tupl
         yield session, _one_page(found[session.id])
 
 
-async def _one_page(page: list[Event]) -> AsyncIterator[list[Event]]:
+async def _one_page(page: list[StoredMessage]) -> AsyncIterator[list[StoredMessage]]:
     if page:
         yield page
 

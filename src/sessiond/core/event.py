@@ -50,6 +50,19 @@ class Event(msgspec.Struct, frozen=True):
         return self.type.startswith("message.")
 
 
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as its readers need it: its event without who sent it and how, which a long page need not carry.
+
+    The order of the fields is the order of the columns in `storage/sql/events.sql`.
+    """
+
+    session_id: SessionId
+    seq: int
+    created_at_us: int
+    run_id: str | None
+    body: bytes
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """An event that has no place in a log yet."""
 

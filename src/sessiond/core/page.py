@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import Event, StoredMessage
 from sessiond.core.session import Session, Sort
 
 T = TypeVar("T")
+E = TypeVar("E", Event, StoredMessage)
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -43,11 +44,11 @@ class LogPosition(msgspec.Struct, frozen=True, array_like=True):
     backwards: bool
 
 
-class LogPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a session's log, and whether there is more behind it."""
+class LogPage(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
+    """A stretch of a session's log, events or messages, and whether there is more behind it."""
 
     session: Session
-    events: list[Event]
+    events: list[E]
     more: bool
 
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.event import Entry, Event
+from sessiond.core.event import MESSAGES, Entry, Event, StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.core.limits import PAGE_MAX_BYTES
+from sessiond.core.limits import LOG_PAGE_DEFAULT, PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.storage.engine import Row, Tx, Value
@@ -65,7 +65,7 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
 
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, seq: int) -> Event | None:
     row = await tx.one("event_get", workspace=workspace_id, id=session_id, seq=seq)
-    return _row_to_event(row) if row is not None else None
+    return Event(*row) if row is not None else None
 
 
 async def read_page(
@@ -78,43 +78,87 @@ async def read_page(
     descending: bool = False,
     limit: int,
     offset: int = 0,
-) -> LogPage:
+) -> LogPage[Event]:
     """Return up to `limit` events with `after` < seq < `before`, in order.
 
-    `types` are names, or beginnings of names with `*` behind. The page ends early, but not empty, rather than hold more
-    than `PAGE_MAX_BYTES`.
+    `types` are names, or beginnings of names with `*` behind. A page that could hold more than `PAGE_MAX_BYTES` ends
+    early, but not empty.
     """
-    where, values = _where(session, after=after, before=before, types=types)
-    values |= {"limit": limit + 1}
-    tail = f"where {where} order by seq {'desc' if descending else 'asc'} limit :limit"
-    if offset:
-        tail, values["offset"] = f"{tail} offset :offset", offset
-    if session.log_bytes > PAGE_MAX_BYTES:
-        sizes = await tx.select("event_size_select", tail, values)
-        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(size for _, size in sizes))))
-        more = len(sizes) > fitting
-        rows = await tx.select("event_select", tail, values | {"limit": fitting})
-    else:
-        rows = await tx.select("event_select", tail, values)
-        more = len(rows) > limit
-    return LogPage(session=session, events=[_row_to_event(row) for row in rows[:limit]], more=more)
+    where = _where(session, after=after, before=before, types=types)
+    rows, more = await _read_rows(tx, "event_select", session, where, descending=descending, limit=limit, offset=offset)
+    return LogPage(session=session, events=[Event(*row) for row in rows], more=more)
 
 
-async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, list[Event]]:
+async def read_message_page(
+    tx: Tx,
+    session: Session,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    descending: bool = False,
+    limit: int,
+    offset: int = 0,
+) -> LogPage[StoredMessage]:
+    """Return up to `limit` messages; see `read_page`."""
+    where = _where(session, after=after, before=before, types=MESSAGES)
+    rows, more = await _read_rows(
+        tx, "message_select", session, where, descending=descending, limit=limit, offset=offset
+    )
+    return LogPage(session=session, events=[StoredMessage(*row) for row in rows], more=more)
+
+
+async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, list[StoredMessage]]:
     """Return all messages of a few sessions of one workspace, in one query: for logs known to fit in memory."""
-    found: dict[SessionId, list[Event]] = {session.id: [] for session in sessions}
+    found: dict[SessionId, list[StoredMessage]] = {session.id: [] for session in sessions}
     if sessions:
         ids = {f"id_{number}": session.id for number, session in enumerate(sessions)}
         listed = ", ".join(f":{name}" for name in ids)
         rows = await tx.select(
-            "event_select",
+            "message_select",
             f"where workspace_id = :workspace and session_id in ({listed}) and type like 'message.%'"
             " order by session_id, seq",
             {"workspace": sessions[0].workspace_id, **ids},
         )
-        for event in map(_row_to_event, rows):
-            found[event.session_id].append(event)
+        for row in rows:
+            message = StoredMessage(*row)
+            found[message.session_id].append(message)
     return found
+
+
+async def _read_rows(
+    tx: Tx,
+    statement: str,
+    session: Session,
+    where: tuple[str, dict[str, Value]],
+    *,
+    descending: bool,
+    limit: int,
+    offset: int,
+) -> tuple[Sequence[Row], bool]:
+    """Return a page's rows, and whether there are more behind it."""
+    condition, values = where
+    values["limit"] = limit + 1
+    tail = f"where {condition} order by seq {'desc' if descending else 'asc'} limit :limit"
+    if offset:
+        tail, values["offset"] = f"{tail} offset :offset", offset
+    fitting = limit
+    if _could_be_huge(session, limit):
+        sizes = [size for _, size in await tx.select("event_size_select", tail, values)]
+        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+        values["limit"] = fitting + 1
+    rows = await tx.select(statement, tail, values)
+    return rows[:fitting], len(rows) > fitting
+
+
+def _could_be_huge(session: Session, limit: int) -> bool:
+    """Whether a page must be measured before it is read, which costs about half as much again.
+
+    A page of the usual size is not, unless the session's average event is large: fifty times the largest body is the
+    most it can come to.
+    """
+    if session.log_bytes <= PAGE_MAX_BYTES:
+        return False
+    return limit > LOG_PAGE_DEFAULT or limit * session.log_bytes > session.last_seq * PAGE_MAX_BYTES // 8
 
 
 async def _append(tx: Tx, append: Append) -> int | None:
@@ -255,7 +299,3 @@ def _where(
     if options:
         where.append(f"({' or '.join(options)})")
     return " and ".join(where), values
-
-
-def _row_to_event(row: Row) -> Event:
-    return Event(*row)

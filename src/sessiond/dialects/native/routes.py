@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
-from typing import Final, TypeVar
+from typing import Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET
 
-from sessiond.actions import events, keys, messages, sessions, timeline
-from sessiond.actions.call import Call
-from sessiond.core.errors import InvalidInput
-from sessiond.core.event import MESSAGES, Event
-from sessiond.core.ids import SEQ_MAX, parse_id
-from sessiond.core.limits import FILTER_MAX_VALUES
+from sessiond.actions import keys, sessions
+from sessiond.core.ids import parse_id
 from sessiond.core.metadata import check_filter
-from sessiond.core.page import LogPosition, SessionPage, pack_cursor, position_of, unpack_cursor
+from sessiond.core.page import SessionPage, pack_cursor, position_of, unpack_cursor
 from sessiond.core.session import Session, SessionFilter, Sort
-from sessiond.dialects.native import shapes
+from sessiond.dialects.native import logs, queries, shapes
 from sessiond.web import operations
-from sessiond.web.answers import Answer, Stream, encode, json_answer, pack_answer, parse_time
+from sessiond.web.answers import Answer, encode, json_answer, pack_answer, parse_time
 from sessiond.web.requests import Request
 from sessiond.web.routes import Dialect, Problem, Route
-from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
-
-T = TypeVar("T")
 
 
 async def create_session(request: Request) -> Answer:
@@ -35,7 +27,7 @@ async def create_session(request: Request) -> Answer:
 
     def answer(created: sessions.Created) -> Answer:
         session = created.session
-        location = ("location", f"/v1/sessions/{session.id}")
+        location = ("location", f"/v1/sessions/{quote(session.id, safe='')}")
         return _session(session, 201 if created.new else 200, location)
 
     return await sessions.create(
@@ -49,18 +41,18 @@ async def create_session(request: Request) -> Answer:
 
 
 async def list_sessions(request: Request) -> Answer:
-    query = request.query_as(shapes.ListSessions)
+    query = request.query_as(queries.ListSessions)
     metadata = [
         check_filter(name.removeprefix("metadata."), value)
         for name, value in request.query_pairs()
         if name.startswith("metadata.")
     ]
     wanted = SessionFilter(
-        agent_ids=_values(query.agent_id, "agent_id"),
-        user_ids=_values(query.user_id, "user_id"),
-        task_ids=_values(query.task_id, "task_id"),
+        agent_ids=queries.check_values(query.agent_id, "agent_id"),
+        user_ids=queries.check_values(query.user_id, "user_id"),
+        task_ids=queries.check_values(query.task_id, "task_id"),
         statuses=tuple(dict.fromkeys(query.status)),
-        metadata=tuple(_values(metadata, "metadata")),
+        metadata=tuple(queries.check_values(metadata, "metadata")),
         created_after_us=parse_time(query.created_after, "created_after") if query.created_after else None,
         created_before_us=parse_time(query.created_before, "created_before") if query.created_before else None,
     )
@@ -71,9 +63,9 @@ async def list_sessions(request: Request) -> Answer:
         sort=sort,
         descending=descending,
         limit=query.limit,
-        offset=_offset(query.offset, query.cursor),
+        offset=queries.check_offset(query.offset, query.cursor),
         cursor=query.cursor,
-        with_total=_wants_total(query.include),
+        with_total=queries.wants_total(query.include),
     )
     next_cursor, prev_cursor = _cursors(page, sort, descending=descending)
     return json_answer(
@@ -109,78 +101,12 @@ async def fail_session(request: Request) -> Answer:
     return await sessions.fail(await request.call(), request.params[0], _session, reason=body.parse())
 
 
-async def append_messages(request: Request) -> Answer:
-    body = await request.body_as(shapes.MessagesIn)
-
-    def answer(appended: list[Event]) -> Answer:
-        out = shapes.messages_out(appended)
-        return json_answer({"data": out} if body.batch else out[0], 201)
-
-    return await messages.append(await request.call(), request.params[0], body.parse(), answer)
-
-
-async def list_messages(request: Request) -> Answer:
-    query = request.query_as(shapes.ListMessages)
-    page = await _log_page(request, query, types=MESSAGES)
-    return json_answer(
-        shapes.LogPageOut(
-            data=shapes.messages_out(page.events),
-            next_cursor=page.next_cursor,
-            prev_cursor=page.prev_cursor,
-            total=page.session.message_count if page.with_total else UNSET,
-        )
-    )
-
-
-async def get_message(request: Request) -> Answer:
-    event = await messages.get(await request.call(), request.params[0], request.params[1])
-    return json_answer(shapes.messages_out([event])[0])
-
-
-async def list_events(request: Request) -> Answer:
-    query = request.query_as(shapes.ListEvents)
-    if query.type and _wants_total(query.include):
-        raise InvalidInput("include=total cannot be combined with type", field="include")
-    page = await _log_page(request, query, types=_values(query.type, "type"))
-    return json_answer(
-        shapes.LogPageOut(
-            data=[shapes.event_out(event) for event in page.events],
-            next_cursor=page.next_cursor,
-            prev_cursor=page.prev_cursor,
-            total=page.session.last_seq if page.with_total else UNSET,
-        )
-    )
-
-
-async def stream_events(request: Request) -> Stream:
-    query = request.query_as(shapes.StreamFrom)
-    after = query.after
-    last_event_id = request.headers.get("last-event-id")
-    if last_event_id:
-        # A reconnecting client says where it was; the URL still says where it once began.
-        after = _seq(last_event_id, "Last-Event-ID")
-    followed = events.follow(
-        await request.call(),
-        request.params[0],
-        after=after,
-        silence_seconds=request.site.keep_alive_seconds,
-        still_allowed=lambda: request.site.still_allowed(request),
-    )
-    return Stream(_as_sse(followed), EVENT_STREAM, HEADERS, lasting=True)
-
-
-async def replay_session(request: Request) -> Stream:
-    call = await request.call()
-    session = await sessions.get(call, request.params[0])
-    return Stream(_steps(call, session))
-
-
 async def me(request: Request) -> Answer:
     return json_answer(shapes.me_out(request.caller))
 
 
 async def list_keys(request: Request) -> Answer:
-    query = request.query_as(shapes.ListKeys)
+    query = request.query_as(queries.ListKeys)
     after = unpack_cursor(query.cursor, tuple[int, str]) if query.cursor is not None else (-1, "")
     found = await keys.read_page(await request.call(), after=after, limit=query.limit + 1)
     page = found[: query.limit]
@@ -210,66 +136,6 @@ async def revoke_key(request: Request) -> Answer:
     return answer
 
 
-class _LogPage(msgspec.Struct, frozen=True):
-    session: Session
-    events: list[Event]
-    next_cursor: str | None
-    prev_cursor: str | None
-    with_total: bool
-
-
-async def _log_page(request: Request, query: shapes.ListMessages, *, types: Sequence[str]) -> _LogPage:
-    descending, after, before = query.order == "desc", query.after, query.before
-    cursor = unpack_cursor(query.cursor, LogPosition) if query.cursor is not None else None
-    backwards = cursor is not None and cursor.backwards
-    if cursor is not None:
-        if cursor.descending != descending or not 0 <= cursor.seq <= SEQ_MAX:
-            raise InvalidInput("cursor was made for another order", field="cursor")
-        if descending != backwards:
-            before = min(cursor.seq, before) if before is not None else cursor.seq
-        else:
-            after = max(cursor.seq, after) if after is not None else cursor.seq
-    found = await events.read_page(
-        await request.call(),
-        request.params[0],
-        after=after,
-        before=before,
-        types=types,
-        descending=descending != backwards,
-        limit=query.limit,
-        offset=_offset(query.offset, query.cursor),
-    )
-    page = found.events[::-1] if backwards else found.events
-    before_it, after_it = (found.more, True) if backwards else (cursor is not None or query.offset > 0, found.more)
-    return _LogPage(
-        found.session,
-        page,
-        pack_cursor(LogPosition(page[-1].seq, descending, backwards=False)) if page and after_it else None,
-        pack_cursor(LogPosition(page[0].seq, descending, backwards=True)) if page and before_it else None,
-        _wants_total(query.include),
-    )
-
-
-async def _as_sse(followed: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:
-    async with aclosing(followed) as pages:  # type: ignore[type-var]  # `follow` is a generator
-        async for page in pages:
-            if not page:
-                yield KEEP_ALIVE
-            else:
-                yield b"".join(
-                    format_event(id=event.seq, event=event.type, data=encode(shapes.event_out(event))) for event in page
-                )
-
-
-async def _steps(call: Call, session: Session) -> AsyncIterator[bytes]:
-    separator = b'{"steps":['
-    async for page in timeline.read_steps(call, session):
-        for step in page:
-            yield separator + encode(shapes.step_out(step))
-            separator = b","
-    yield (separator if separator != b"," else b"") + b"]}"
-
-
 def _session(session: Session, status: int = 200, *headers: tuple[str, str]) -> Answer:
     return json_answer(shapes.session_out(session), status, headers=(("etag", session.etag), *headers))
 
@@ -286,37 +152,6 @@ def _cursors(page: SessionPage, sort: Sort, *, descending: bool) -> tuple[str | 
         pack_cursor(position_of(last, sort, descending=descending)) if page.more_after else None,
         pack_cursor(position_of(first, sort, descending=descending, backwards=True)) if page.more_before else None,
     )
-
-
-def _values(values: list[T], field: str) -> tuple[T, ...]:
-    """Return a filter's values, each once.
-
-    Raises:
-        InvalidInput: there are too many.
-    """
-    unique = tuple(dict.fromkeys(values))
-    if len(unique) > FILTER_MAX_VALUES:
-        raise InvalidInput(f"{field} takes at most {FILTER_MAX_VALUES} values", field=field)
-    return unique
-
-
-def _offset(offset: int, cursor: str | None) -> int:
-    if offset and cursor is not None:
-        raise InvalidInput("send either cursor or offset", field="offset")
-    return offset
-
-
-def _wants_total(include: list[str]) -> bool:
-    for wanted in include:
-        if wanted != "total":
-            raise InvalidInput("include can only be total", field="include")
-    return bool(include)
-
-
-def _seq(text: str, field: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > SEQ_MAX:
-        raise InvalidInput(f"{field} must be the id of an event of this stream, a number", field=field)
-    return int(text)
 
 
 def _pack_without_secret(answer: Answer) -> bytes:
@@ -358,7 +193,7 @@ ROUTES: Final = (
         path="/v1/sessions",
         handler=list_sessions,
         summary="List sessions",
-        query=shapes.ListSessions,
+        query=queries.ListSessions,
         answers={200: shapes.SessionPage} | _ERRORS,
     ),
     Route(
@@ -404,7 +239,7 @@ ROUTES: Final = (
     Route(
         method="POST",
         path="/v1/sessions/{session_id}/messages",
-        handler=append_messages,
+        handler=logs.append_messages,
         summary="Append one message, or a batch: all of it, in order",
         body=shapes.MessagesIn,
         answers={201: (shapes.MessageOut, shapes.MessageList)} | _CHANGES,
@@ -412,39 +247,39 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/v1/sessions/{session_id}/messages",
-        handler=list_messages,
+        handler=logs.list_messages,
         summary="Read messages",
-        query=shapes.ListMessages,
+        query=queries.ListMessages,
         answers={200: shapes.MessagePage} | _FINDS,
     ),
     Route(
         method="GET",
         path="/v1/sessions/{session_id}/messages/{message_id}",
-        handler=get_message,
+        handler=logs.get_message,
         summary="Get a message",
         answers={200: shapes.MessageOut} | _FINDS,
     ),
     Route(
         method="GET",
         path="/v1/sessions/{session_id}/events",
-        handler=list_events,
+        handler=logs.list_events,
         summary="Read the log",
-        query=shapes.ListEvents,
+        query=queries.ListEvents,
         answers={200: shapes.EventPage} | _FINDS,
     ),
     Route(
         method="GET",
         path="/v1/sessions/{session_id}/stream",
-        handler=stream_events,
+        handler=logs.stream_events,
         summary="Follow the log as Server-Sent Events",
-        query=shapes.StreamFrom,
+        query=queries.StreamFrom,
         answers={200: bytes} | _FINDS,
         content_type="text/event-stream",
     ),
     Route(
         method="POST",
         path="/v1/sessions/{session_id}/replay",
-        handler=replay_session,
+        handler=logs.replay_session,
         summary="Show what was done, step by step",
         answers={200: shapes.Steps} | _FINDS,
     ),
@@ -454,7 +289,7 @@ ROUTES: Final = (
         path="/v1/keys",
         handler=list_keys,
         summary="List the workspace's keys",
-        query=shapes.ListKeys,
+        query=queries.ListKeys,
         answers={200: shapes.KeyPage} | _ERRORS,
     ),
     Route(

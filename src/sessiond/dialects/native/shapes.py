@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from sessiond.actions.keys import MadeKey, NewKey
 from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core import errors
 from sessiond.core.caller import Caller, Key, Scope
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import Event, StoredMessage
 from sessiond.core.ids import EVENT, make_event_id, parse_id
 from sessiond.core.limits import (
-    LOG_PAGE_DEFAULT,
     MESSAGES_PER_APPEND,
-    OFFSET_MAX,
-    PAGE_DEFAULT,
-    PAGE_MAX,
     check_prose,
     check_text,
 )
@@ -32,10 +28,6 @@ from sessiond.web.answers import encode, iso_micros, parse_time
 from sessiond.web.errors import MethodNotAllowed
 
 EMPTY = msgspec.Raw(b"{}")
-
-Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
-Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
-Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class SessionOut(msgspec.Struct, frozen=True):
@@ -152,7 +144,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 class LogPageOut(msgspec.Struct, frozen=True, kw_only=True):
     """A `MessagePage` or an `EventPage` on its way out."""
 
-    data: Sequence[EventOut | msgspec.Raw]
+    data: Sequence[msgspec.Raw]
     next_cursor: str | None
     prev_cursor: str | None
     total: int | UnsetType = UNSET
@@ -305,46 +297,6 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
-    """Beside these, `metadata.<key>=` filters by a value in the metadata."""
-
-    agent_id: list[str] = []
-    user_id: list[str] = []
-    task_id: list[str] = []
-    status: list[Status] = []
-    created_after: str | None = None
-    created_before: str | None = None
-    sort: Annotated[str, Meta(pattern="^(created|updated)$")] = "created"
-    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "desc"
-    limit: Limit = PAGE_DEFAULT
-    offset: Offset = 0
-    cursor: str | None = None
-    include: list[str] = []
-
-
-class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
-    after: Seq | None = None
-    before: Seq | None = None
-    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "asc"
-    limit: Limit = LOG_PAGE_DEFAULT
-    offset: Offset = 0
-    cursor: str | None = None
-    include: list[str] = []
-
-
-class ListEvents(ListMessages, frozen=True, kw_only=True):
-    type: list[Annotated[str, Meta(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$", max_length=100)]] = []
-
-
-class ListKeys(msgspec.Struct, frozen=True, kw_only=True):
-    limit: Limit = PAGE_DEFAULT
-    cursor: str | None = None
-
-
-class StreamFrom(msgspec.Struct, frozen=True, kw_only=True):
-    after: Seq | None = None
-
-
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
     errors.Unauthenticated: 401,
@@ -400,7 +352,7 @@ def session_out(session: Session) -> SessionOut:
     )
 
 
-def messages_out(events: Sequence[Event]) -> list[msgspec.Raw]:
+def messages_out(events: Sequence[Event | StoredMessage]) -> list[msgspec.Raw]:
     """Return messages of one session as JSON, each a `MessageOut`; their bodies are not decoded on the way."""
     if not events:
         return []
@@ -432,6 +384,10 @@ def event_out(event: Event) -> EventOut:
         event.run_id,
         msgspec.Raw(event.body),
     )
+
+
+def events_out(events: Sequence[Event]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(encode(event_out(event))) for event in events]
 
 
 def step_out(step: Step) -> StepOut:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sessiond.core import errors
 from sessiond.core.audit import AuditEntry
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import StoredMessage
 from sessiond.core.ids import parse_id
 from sessiond.core.limits import OFFSET_MAX, PAGE_MAX, check_text
 from sessiond.core.message import RawContent, Role, unpack_message
@@ -191,7 +191,7 @@ def split_session(session: Session) -> tuple[bytes, bytes]:
     return before + b'"messages":"[', b']"' + after
 
 
-def message_text(event: Event) -> bytes:
+def message_text(event: StoredMessage) -> bytes:
     """Return a message as JSON, escaped to stand inside a JSON string. Escapes are per character, so parts add up."""
     message = unpack_message(event.body)
     return encode(encode(ChatMessage(message.role, message.content)).decode())[1:-1]

@@ -11,7 +11,7 @@ from sessiond.actions import messages, sessions
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
-from sessiond.core.event import Event
+from sessiond.core.event import StoredMessage
 from sessiond.core.metadata import JsonObject
 from sessiond.core.session import Session, SessionFilter
 from sessiond.dialects.operativus import shapes
@@ -84,7 +84,7 @@ async def _sessions(call: Call, wanted: Sequence[Session]) -> AsyncIterator[byte
         before = b","
 
 
-def _messages(page: Sequence[Event]) -> bytes:
+def _messages(page: Sequence[StoredMessage]) -> bytes:
     return b",".join(encode(shapes.message_out(event)) for event in page)
 
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from sessiond.core import errors
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import StoredMessage
 from sessiond.core.limits import OFFSET_MAX, PAGE_DEFAULT
 from sessiond.core.message import Role, text_of, unpack_message
 from sessiond.core.page import SessionPage
@@ -151,6 +151,6 @@ def session_out(session: Session) -> SessionOut:
     )
 
 
-def message_out(event: Event) -> MessageOut:
+def message_out(event: StoredMessage) -> MessageOut:
     message = unpack_message(event.body)
     return MessageOut(message.role, text_of(message.content))

@@ -2,6 +2,10 @@
 -- name: event_select
 select session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body from events
 
+-- In the order of `core.event.StoredMessage`.
+-- name: message_select
+select session_id, seq, created_at_us, run_id, body from events
+
 -- name: event_get
 {event_select}
 where workspace_id = :workspace and session_id = :id and seq = :seq

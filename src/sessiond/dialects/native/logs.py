@@ -1,0 +1,172 @@
+"""The native wire's routes below a session: its messages, its events, its stream, its steps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+
+import msgspec
+from msgspec import UNSET
+
+from sessiond.actions import events, messages, sessions, timeline
+from sessiond.actions.call import Call
+from sessiond.core.errors import InvalidInput
+from sessiond.core.event import Event
+from sessiond.core.ids import SEQ_MAX
+from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
+from sessiond.core.session import Session
+from sessiond.dialects.native import queries, shapes
+from sessiond.web.answers import Answer, Stream, encode, json_answer
+from sessiond.web.requests import Request
+from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
+
+
+async def append_messages(request: Request) -> Answer:
+    body = await request.body_as(shapes.MessagesIn)
+
+    def answer(appended: list[Event]) -> Answer:
+        out = shapes.messages_out(appended)
+        return json_answer({"data": out} if body.batch else out[0], 201)
+
+    return await messages.append(await request.call(), request.params[0], body.parse(), answer)
+
+
+async def list_messages(request: Request) -> Answer:
+    query = request.query_as(queries.ListMessages)
+    wanted = _stretch(query)
+    found = await messages.read_page(
+        await request.call(),
+        request.params[0],
+        after=wanted.after,
+        before=wanted.before,
+        descending=wanted.descending,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    return _log_answer(found, wanted, shapes.messages_out, total=found.session.message_count)
+
+
+async def get_message(request: Request) -> Answer:
+    event = await messages.get(await request.call(), request.params[0], request.params[1])
+    return json_answer(shapes.messages_out([event])[0])
+
+
+async def list_events(request: Request) -> Answer:
+    query = request.query_as(queries.ListEvents)
+    wanted = _stretch(query)
+    if query.type and wanted.with_total:
+        raise InvalidInput("include=total cannot be combined with type", field="include")
+    found = await events.read_page(
+        await request.call(),
+        request.params[0],
+        after=wanted.after,
+        before=wanted.before,
+        types=queries.check_values(query.type, "type"),
+        descending=wanted.descending,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    return _log_answer(found, wanted, shapes.events_out, total=found.session.last_seq)
+
+
+async def stream_events(request: Request) -> Stream:
+    query = request.query_as(queries.StreamFrom)
+    after = query.after
+    last_event_id = request.headers.get("last-event-id")
+    if last_event_id:
+        # A reconnecting client says where it was; the URL still says where it once began.
+        after = queries.parse_seq(last_event_id, "Last-Event-ID")
+    followed = events.follow(
+        await request.call(),
+        request.params[0],
+        after=after,
+        silence_seconds=request.site.keep_alive_seconds,
+        still_allowed=lambda: request.site.still_allowed(request),
+    )
+    return Stream(_as_sse(followed), EVENT_STREAM, HEADERS, lasting=True)
+
+
+async def replay_session(request: Request) -> Stream:
+    call = await request.call()
+    session = await sessions.get(call, request.params[0])
+    return Stream(_steps(call, session))
+
+
+class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a log to read, and how the page it makes continues."""
+
+    after: int | None
+    before: int | None
+    descending: bool
+    """As it is read; a page that is read backwards is turned round."""
+    backwards: bool
+    started: bool
+    """Whether there is a page before it."""
+    with_total: bool
+
+
+def _stretch(query: queries.ListMessages) -> _Stretch:
+    """Return what a query asks for.
+
+    Raises:
+        InvalidInput: the cursor is not of this list and order, or comes with an offset.
+    """
+    descending, after, before = query.order == "desc", query.after, query.before
+    cursor = unpack_cursor(query.cursor, LogPosition) if query.cursor is not None else None
+    backwards = cursor is not None and cursor.backwards
+    if cursor is not None:
+        queries.check_offset(query.offset, query.cursor)
+        if cursor.descending != descending or not 0 <= cursor.seq <= SEQ_MAX:
+            raise InvalidInput("cursor was made for another order", field="cursor")
+        if descending != backwards:
+            before = min(cursor.seq, before) if before is not None else cursor.seq
+        else:
+            after = max(cursor.seq, after) if after is not None else cursor.seq
+    return _Stretch(
+        after=after,
+        before=before,
+        descending=descending != backwards,
+        backwards=backwards,
+        started=cursor is not None or query.offset > 0,
+        with_total=queries.wants_total(query.include),
+    )
+
+
+def _log_answer(
+    found: LogPage[E], wanted: _Stretch, out: Callable[[list[E]], Sequence[msgspec.Raw]], *, total: int
+) -> Answer:
+    page = found.events[::-1] if wanted.backwards else found.events
+    before_it, after_it = (found.more, True) if wanted.backwards else (wanted.started, found.more)
+    descending = wanted.descending != wanted.backwards
+
+    def cursor(seq: int, *, backwards: bool) -> str:
+        return pack_cursor(LogPosition(seq, descending, backwards))
+
+    return json_answer(
+        shapes.LogPageOut(
+            data=out(page),
+            next_cursor=cursor(page[-1].seq, backwards=False) if page and after_it else None,
+            prev_cursor=cursor(page[0].seq, backwards=True) if page and before_it else None,
+            total=total if wanted.with_total else UNSET,
+        )
+    )
+
+
+async def _as_sse(followed: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:
+    async with aclosing(followed) as pages:  # type: ignore[type-var]  # `follow` is a generator
+        async for page in pages:
+            if not page:
+                yield KEEP_ALIVE
+            else:
+                yield b"".join(
+                    format_event(id=event.seq, event=event.type, data=encode(shapes.event_out(event))) for event in page
+                )
+
+
+async def _steps(call: Call, session: Session) -> AsyncIterator[bytes]:
+    separator = b'{"steps":['
+    async for page in timeline.read_steps(call, session):
+        for step in page:
+            yield separator + encode(shapes.step_out(step))
+            separator = b","
+    yield (separator if separator != b"," else b"") + b"]}"

@@ -1,0 +1,90 @@
+"""What the native wire's query strings may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from sessiond.core.errors import InvalidInput
+from sessiond.core.ids import SEQ_MAX
+from sessiond.core.limits import FILTER_MAX_VALUES, LOG_PAGE_DEFAULT, OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX
+from sessiond.core.session import Status
+
+T = TypeVar("T")
+
+Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
+Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
+Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Beside these, `metadata.<key>=` filters by a value in the metadata."""
+
+    agent_id: list[str] = []
+    user_id: list[str] = []
+    task_id: list[str] = []
+    status: list[Status] = []
+    created_after: str | None = None
+    created_before: str | None = None
+    sort: Annotated[str, Meta(pattern="^(created|updated)$")] = "created"
+    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "desc"
+    limit: Limit = PAGE_DEFAULT
+    offset: Offset = 0
+    cursor: str | None = None
+    include: list[str] = []
+
+
+class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
+    after: Seq | None = None
+    before: Seq | None = None
+    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "asc"
+    limit: Limit = LOG_PAGE_DEFAULT
+    offset: Offset = 0
+    cursor: str | None = None
+    include: list[str] = []
+
+
+class ListEvents(ListMessages, frozen=True, kw_only=True):
+    type: list[Annotated[str, Meta(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$", max_length=100)]] = []
+
+
+class ListKeys(msgspec.Struct, frozen=True, kw_only=True):
+    limit: Limit = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+class StreamFrom(msgspec.Struct, frozen=True, kw_only=True):
+    after: Seq | None = None
+
+
+def check_values(values: list[T], field: str) -> tuple[T, ...]:
+    """Return a filter's values, each once.
+
+    Raises:
+        InvalidInput: there are too many.
+    """
+    unique = tuple(dict.fromkeys(values))
+    if len(unique) > FILTER_MAX_VALUES:
+        raise InvalidInput(f"{field} takes at most {FILTER_MAX_VALUES} values", field=field)
+    return unique
+
+
+def check_offset(offset: int, cursor: str | None) -> int:
+    if offset and cursor is not None:
+        raise InvalidInput("send either cursor or offset", field="offset")
+    return offset
+
+
+def wants_total(include: list[str]) -> bool:
+    for wanted in include:
+        if wanted != "total":
+            raise InvalidInput("include can only be total", field="include")
+    return bool(include)
+
+
+def parse_seq(text: str, field: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > SEQ_MAX:
+        raise InvalidInput(f"{field} must be the id of an event of this stream, a number", field=field)
+    return int(text)
