@@ -42,7 +42,9 @@ class Program:
     def key(self) -> str:
         """A key of the workspace `default` that may do everything."""
         if self._key is None:
-            self._key = self.make_key("--scope", "sessions:read", "--scope", "sessions:write", "--scope", "admin")["key"]
+            self._key = self.make_key("--scope", "sessions:read", "--scope", "sessions:write", "--scope", "admin")[
+                "key"
+            ]
         return self._key
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 import httpx
@@ -11,7 +12,7 @@ from msgspec.inspect import StructType, type_info
 
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.server import DIALECTS
-from sessiond.web.openapi import openapi_routes
+from sessiond.web.openapi import make_document, openapi_routes
 from sessiond.web.routes import Claim, Dialect, Table
 from tests.serving import Tenant
 
@@ -53,6 +54,13 @@ def fields_of(kind: Any) -> Mapping[str, msgspec.inspect.Type]:
     return {field.encode_name: field.type for field in info.fields}
 
 
+@cache
+def statuses_of(claim: Claim) -> frozenset[int]:
+    """Return the statuses that the OpenAPI document has for a claim."""
+    document = make_document(claim.dialect, version="")
+    return frozenset(map(int, document["paths"][claim.route.path][claim.route.method.lower()]["responses"]))
+
+
 def is_contested(claim: Claim) -> bool:
     return len(TABLE.find(claim.path.encode()).claims[claim.route.method]) > 1
 
@@ -88,6 +96,3 @@ def each_text(value: Any) -> Iterator[str]:
         for name, one in value.items():
             yield name
             yield from each_text(one)
-
-
-

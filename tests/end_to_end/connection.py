@@ -53,9 +53,7 @@ class Connection:
     async def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
         return await self.ask("POST", path, json.dumps(body).encode(), headers)
 
-    async def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    async def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """Send a request once, and return its answer.
 
         Raises:

@@ -94,7 +94,10 @@ class Other:
             self.names: Final = self._make(client, "known")
             self._make(client, MARKER)
             for path, body in (
-                (f"/openagents/api/exec/session/{MARKER}-2", {"agentId": MARKER, "userName": MARKER, "userEmail": MARKER}),
+                (
+                    f"/openagents/api/exec/session/{MARKER}-2",
+                    {"agentId": MARKER, "userName": MARKER, "userEmail": MARKER},
+                ),
                 ("/viben/api/sessions", {"agent_id": MARKER, "task_id": MARKER, "prompt": MARKER}),
                 ("/agentinbox/api/v1/sessions", {"name": MARKER, "metadata": {MARKER: MARKER}}),
                 ("/v1/sessions", {"id": f"{MARKER}-3", "user_id": MARKER}),

@@ -134,7 +134,9 @@ async def test_a_follower_cut_off_at_any_byte_gets_each_event_once_in_order(
 
 def read_log(client: httpx.Client, session: str) -> list[Any]:
     log: list[Any] = []
-    while page := client.get(f"/v1/sessions/{session}/events", params={"after": len(log), "limit": 1000}).json()["data"]:
+    while page := client.get(f"/v1/sessions/{session}/events", params={"after": len(log), "limit": 1000}).json()[
+        "data"
+    ]:
         log += page
     assert [event["seq"] for event in log] == list(range(1, len(log) + 1))
     return log

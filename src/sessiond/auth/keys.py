@@ -29,7 +29,7 @@ class Authenticator:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._used: dict[str, int] = {}
 
     async def authenticate(self, authorization: str | None) -> Caller:
@@ -40,20 +40,9 @@ class Authenticator:
         """
         if authorization is None:
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthenticated("the Authorization header must be: Bearer <key>")
-        return await self.check(hash_secret(secret.strip()))
-
-    async def check(self, secret_hash: bytes) -> Caller:
-        """Return who holds the key of this hash.
-
-        Raises:
-            Unauthenticated: the key is unknown, expired or revoked.
-        """
-        remembered = self._remembered.get(secret_hash)
+        remembered = self._remembered.get(authorization)
         if remembered is None or remembered.until < time.monotonic():
-            remembered = await self._look_up(secret_hash)
+            remembered = await self._look_up(authorization)
         now_us = time.time_ns() // 1000
         if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
             raise Unauthenticated("invalid API key")
@@ -75,11 +64,16 @@ class Authenticator:
 
         await self._engine.write(operation)
 
-    async def _look_up(self, secret_hash: bytes) -> _Remembered:
+    async def _look_up(self, authorization: str) -> _Remembered:
+        self._remembered.pop(authorization, None)
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthenticated("the Authorization header must be: Bearer <key>")
+        secret_hash = hash_secret(secret.strip())
+
         async def operation(tx: Tx) -> tuple[Key, str] | None:
             return await keys.find_by_hash(tx, secret_hash)
 
-        self._remembered.pop(secret_hash, None)
         found = await self._engine.read(operation)
         if found is None or found[0].revoked_at_us is not None:
             raise Unauthenticated("invalid API key")
@@ -93,7 +87,7 @@ class Authenticator:
             dialect=key.dialect,
         )
         remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
-        self._remembered[secret_hash] = remembered
+        self._remembered[authorization] = remembered
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
         return remembered
