@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from sessiond import __version__
 from sessiond.core.errors import SessiondError, Unavailable
 from sessiond.dialects import agentinbox, native, openagents, operativus, viben
 from sessiond.settings import Settings
-from sessiond.storage import idempotency
+from sessiond.storage import counts, idempotency
 from sessiond.storage.engine import Tx
 from sessiond.storage.open import open_engine, sqlite_path
 from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
@@ -43,7 +43,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 )
 
 HOUSEKEEPING_SECONDS: Final = 2.0
-SWEEP_SECONDS: Final = 60.0
+SWEEP_ROUNDS: Final = 30
 CRASH_LOOP_SECONDS: Final = 2.0
 
 
@@ -129,25 +129,34 @@ def check_address(settings: Settings) -> None:
 
 async def _keep_house(site: Site) -> None:
     """Do what is due now and then; what fails is done next time."""
-    swept = 0.0
+    rounds = 0
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        try:
-            site.telemetry.share()
-            await site.authenticator.note_used()
-            if time.monotonic() - swept >= SWEEP_SECONDS:
-                swept = time.monotonic()
-                await _sweep(site)
-        except Unavailable as error:
-            log.warning("housekeeping waits: %s", error)
+        await _try(site.telemetry.share)
+        await _try(site.authenticator.note_used)
+        if rounds % SWEEP_ROUNDS == 0:
+            await _try(lambda: _sweep(site))
+        rounds += 1
+
+
+async def _try(chore: Callable[[], Awaitable[None] | None]) -> None:
+    try:
+        doing = chore()
+        if doing is not None:
+            await doing
+    except Unavailable as error:
+        log.warning("housekeeping waits: %s", error)
+    except Exception:
+        log.exception("housekeeping failed")
 
 
 async def _sweep(site: Site) -> None:
-    async def operation(tx: Tx) -> int:
+    async def answers(tx: Tx) -> int:
         return await idempotency.sweep(tx, at_us=time.time_ns() // 1000)
 
-    while await site.engine.write(operation) == idempotency.SWEEP_MAX:
-        log.debug("forgot %d answers", idempotency.SWEEP_MAX)
+    for sweep in (answers, counts.sweep):
+        while await site.engine.write(sweep) >= idempotency.SWEEP_MAX:
+            log.debug("more to forget")
 
 
 def _work(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:

@@ -17,7 +17,7 @@ from sessiond.core.limits import ID_MAX_CHARS
 from sessiond.core.metadata import filterable, pack_data
 from sessiond.core.page import SessionPage, position_of
 from sessiond.core.session import ENDED, Session, SessionFilter, Sort, Status
-from sessiond.storage import sessions
+from sessiond.storage import counts, sessions
 from sessiond.storage.engine import Engine, Tx
 from tests.storage.making import (
     ELSEWHERE,
@@ -47,7 +47,9 @@ async def count(engine: Engine, wanted: SessionFilter) -> int:
 async def read_page(engine: Engine, wanted: SessionFilter = EVERYTHING, **how: Any) -> SessionPage:
     async def operation(tx: Tx) -> SessionPage:
         settings: dict[str, Any] = {"sort": Sort.CREATED, "descending": False, "limit": 1_000} | how
-        return await sessions.read_page(tx, WORKSPACE, wanted, **settings)
+        page = await sessions.read_page(tx, WORKSPACE, wanted, **settings)
+        assert page is not None
+        return page
 
     return await engine.scan(operation)
 
@@ -386,6 +388,18 @@ async def test_totals_stay_what_a_count_would_say(engine: Engine, seed: int) -> 
                     having = sum(getattr(session, field) == value for session in model.values())
                     assert await count(engine, SessionFilter(**asked)) == having, (field, value)
             assert await count(engine, EVERYTHING) == len(model)
+
+
+async def test_totals_that_came_down_to_nothing_are_forgotten(engine: Engine, database: str) -> None:
+    await add(engine, *(make_session(f"s{number}", user_id=f"u{number}") for number in range(20)))
+    for number in range(19):
+        await remove(engine, f"s{number}")
+
+    assert await engine.write(counts.sweep) >= 19
+    assert await engine.write(counts.sweep) == 0
+
+    left = await query(database, "select field, value, sum(n) from session_counts group by field, value order by field")
+    assert [tuple(row) for row in left] == [("all", "", 1), ("status", "active", 1), ("user", "u19", 1)]
 
 
 async def test_totals_are_right_after_many_at_once(engine: Engine) -> None:

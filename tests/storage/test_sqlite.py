@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from sessiond.core.errors import Unavailable
+from sessiond.core.event import make_entry
 from sessiond.core.session import SessionFilter
 from sessiond.storage import sessions, sqlite
 from sessiond.storage.engine import Tx
@@ -96,3 +97,41 @@ async def test_an_operation_that_waits_for_anything_else_fails_and_leaves_nothin
 
     assert await find(engine, "s") is None
     await add(engine, make_session("s"))
+
+
+async def test_a_database_that_is_full_refuses_and_goes_on_when_there_is_room(engine: SqliteEngine) -> None:
+    await add(engine, make_session("s"))
+    connection = engine._writer_connection
+    pages = connection.execute("pragma page_count").get
+
+    connection.execute(f"pragma max_page_count = {pages}")
+    wide = make_append("s", make_entry("message.user", {"content": "x" * 1_000_000}))
+    refused = await asyncio.gather(*(append(engine, wide) for _ in range(5)), return_exceptions=True)
+    assert {type(error) for error in refused} == {Unavailable}
+
+    engine._writer_connection.execute("pragma max_page_count = 1000000")
+    assert await append(engine, wide) == 1
+    assert (await engine.schema()).version == 1
+
+
+async def test_the_log_is_started_over_once_its_readers_let_it(
+    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr(sqlite, "LOG_MAX_BYTES", 256 * 1024)
+    monkeypatch.setattr(sqlite, "CHECKPOINT_WAIT_MS", 1)
+    await add(engine, make_session("s"))
+    reader = sqlite.connect(engine._path, read_only=True)
+    reader.execute("begin; select * from sessions").fetchall()
+    wide = make_append("s", make_entry("message.user", {"content": "x" * 10_000}))
+
+    for _ in range(200):
+        await append(engine, wide)
+    grown = engine._log_path.stat().st_size
+    reader.execute("commit")
+    reader.close()
+    await append(engine, wide)
+    await append(engine, wide)
+
+    assert grown > 256 * 1024
+    assert engine._log_path.stat().st_size < 256 * 1024

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sessiond.actions.call import Call
 from sessiond.core.caller import Scope
+from sessiond.core.errors import NotFound
 from sessiond.core.event import Event
 from sessiond.core.ids import SessionId
 from sessiond.core.limits import PAGE_MAX
@@ -55,6 +56,8 @@ async def read_all(call: Call, session: Session) -> AsyncIterator[list[Event]]:
     after = 0
     while after < session.last_seq:
         found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
+        if found.session.created_at_us != session.created_at_us:
+            return  # deleted, and made again under its id
         if found.events:
             yield found.events
         if not found.more:
@@ -84,12 +87,30 @@ async def read_log(
 
     session = await call.engine.read(find)
     rows = min(passing(session), session.last_seq)
-    short = rows <= INLINE_EVENTS and rows * session.log_bytes <= INLINE_BYTES * session.last_seq
 
     async def operation(tx: Tx) -> LogPage[E]:
-        return await page(tx, session)
+        found = await page(tx, session)
+        await require_still(tx, call, session)
+        return found
 
-    return await (call.engine.read if short else call.engine.scan)(operation)
+    return await (call.engine.read if is_short(session, rows) else call.engine.scan)(operation)
+
+
+async def require_still(tx: Tx, call: Call, session: Session) -> None:
+    """Check, behind what was read of a session, that it was this caller's session that was read.
+
+    It was found in a snapshot of its own: by now it may have been deleted, and made again by another user.
+
+    Raises:
+        NotFound: it is not there any more, or another user's.
+    """
+    if call.caller.user_id is not None and await sessions.glance(tx, session, user_id=call.caller.user_id) is None:
+        raise NotFound("no such session")
+
+
+def is_short(session: Session, rows: int) -> bool:
+    """Whether passing by so many events of a session holds up nobody, whatever is in them."""
+    return rows <= INLINE_EVENTS and min(session.log_bytes, rows * session.largest_bytes) <= INLINE_BYTES
 
 
 async def follow(
@@ -101,6 +122,9 @@ async def follow(
     still_allowed: Callable[[], Awaitable[object]],
 ) -> AsyncIterator[list[Event]]:
     """Yield a session's events after the seq `after` (None: from now on), each once, in order, as they are committed.
+
+    An `after` beyond the end means from now on: it was another session's, deleted since, or of a database that has lost
+    its last moments.
 
     Yields an empty list at once, and whenever there was nothing for `silence_seconds`. Ends when the session is
     deleted, or with what `still_allowed` raises. Consume it under `aclosing`.
@@ -119,25 +143,29 @@ async def follow(
             return await sessions.get(tx, workspace_id, session_id, user_id=call.caller.user_id)
 
         session = await engine.read(opening)
-        begun_us, position = session.created_at_us, session.last_seq if after is None else after
+        position = session.last_seq if after is None else min(after, session.last_seq)
 
-        async def news(tx: Tx) -> list[Event] | None:
-            now = await sessions.find(tx, workspace_id, session_id, user_id=call.caller.user_id)
-            if now is None or now.created_at_us != begun_us:
-                return None
-            if now.last_seq <= position:
-                return []
-            return (await events.read_page(tx, now, after=position, limit=FOLLOW_BATCH)).events
+        async def look(tx: Tx) -> Session | None:
+            return await sessions.glance(tx, session, user_id=call.caller.user_id)
+
+        async def read(now: Session) -> list[Event]:
+            async def page(tx: Tx) -> list[Event]:
+                found = await events.read_page(tx, now, after=position, limit=FOLLOW_BATCH)
+                await require_still(tx, call, now)
+                return found.events
+
+            rows = min(FOLLOW_BATCH, now.last_seq - position)
+            return await (engine.read if is_short(now, rows) else engine.scan)(page)
 
         yield []
         spoke = looked = loop.time()
         while True:
             await still_allowed()
-            found = await engine.read(news)
+            now = await engine.read(look)
             looked = loop.time()
-            if found is None:
+            if now is None:
                 return
-            if found:
+            if found := await read(now) if now.last_seq > position else []:
                 position = found[-1].seq
                 yield found
                 spoke = loop.time()

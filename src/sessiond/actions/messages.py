@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sessiond.actions.call import A, Call
-from sessiond.actions.events import INLINE_EVENTS, read_log
+from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, require_still
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
@@ -112,6 +112,8 @@ async def read_all(call: Call, session: Session) -> AsyncIterator[list[StoredMes
     after = 0
     while after < session.last_seq:
         found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
+        if found.session.created_at_us != session.created_at_us:
+            return  # deleted, and made again under its id
         if found.events:
             yield found.events
         if not found.more:
@@ -134,9 +136,14 @@ async def read_each(
         return
 
     async def operation(tx: Tx) -> dict[SessionId, list[StoredMessage]]:
-        return await events.read_messages(tx, wanted)
+        found = await events.read_messages(tx, wanted)
+        for session in wanted:
+            await require_still(tx, call, session)
+        return found
 
-    short = sum(session.last_seq for session in wanted) <= INLINE_EVENTS
+    short = (
+        sum(session.last_seq for session in wanted) <= INLINE_EVENTS and sessions.total_bytes(wanted) <= INLINE_BYTES
+    )
     found = await (call.engine.read if short else call.engine.scan)(operation)
     for session in wanted:
         yield session, _one_page(found[session.id])

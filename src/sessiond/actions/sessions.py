@@ -16,6 +16,7 @@ from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict
 from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
 from sessiond.core.ids import SessionId
+from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.message import Message
 from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, unpack
 from sessiond.core.page import SessionPage, unpack_position
@@ -24,6 +25,7 @@ from sessiond.storage import audit, events, sessions
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
+INLINE_BYTES: Final = 256 * 1024
 
 
 class IfExists(StrEnum):
@@ -141,14 +143,14 @@ async def read_page(
     mine = narrowed(call, wanted)
     workspace_id = call.caller.workspace_id
 
-    async def operation(tx: Tx) -> SessionPage:
+    async def page(tx: Tx, most_bytes: int = PAGE_MAX_BYTES) -> SessionPage | None:
         if mine is None:
             return SessionPage(sessions=[], total=0 if with_total else None)
         total = await sessions.count(tx, workspace_id, mine) if with_total else None
         if total is not None and offset >= total:
             # Nothing to see there; without this the database would count its way to the offset.
             return SessionPage(sessions=[], more_before=total > 0, total=total)
-        page = await sessions.read_page(
+        found = await sessions.read_page(
             tx,
             workspace_id,
             mine,
@@ -157,11 +159,20 @@ async def read_page(
             limit=limit,
             offset=offset,
             position=position,
+            most_bytes=most_bytes,
         )
-        return replace(page, total=total)
+        return replace(found, total=total) if found is not None else None
 
-    short = limit <= INLINE_SESSIONS and offset <= INLINE_SESSIONS and sessions.in_order_of_an_index(mine, sort)
-    return await (call.engine.read if short else call.engine.scan)(operation)
+    async def short_page(tx: Tx) -> SessionPage | None:
+        return await page(tx, INLINE_BYTES)
+
+    found = None
+    if limit <= INLINE_SESSIONS and offset <= INLINE_SESSIONS and sessions.in_order_of_an_index(mine, sort):
+        found = await call.engine.read(short_page)
+    if found is None:
+        found = await call.engine.scan(page)
+    assert found is not None, "a page is refused only where less was allowed"
+    return found
 
 
 async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Callable[[Session], A]) -> A:

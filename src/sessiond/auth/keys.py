@@ -54,7 +54,10 @@ class Authenticator:
         self._remembered.clear()
 
     async def note_used(self) -> None:
-        """Write down when keys were last used, since the last time this was called."""
+        """Write down when keys were last used, since the last time this was called, and let go of old ones."""
+        now = time.monotonic()
+        for authorization in [known for known, remembered in self._remembered.items() if remembered.until < now]:
+            del self._remembered[authorization]
         if not self._used:
             return
         used, self._used = self._used, {}
@@ -87,7 +90,8 @@ class Authenticator:
             dialect=key.dialect,
         )
         remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
-        self._remembered[authorization] = remembered
+        if authorization == f"Bearer {secret}":  # one form only: spaces could be varied without end
+            self._remembered[authorization] = remembered
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
         return remembered

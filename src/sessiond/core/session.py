@@ -59,6 +59,8 @@ class Session(msgspec.Struct, frozen=True):
     last_seq: int
     log_bytes: int
     """Sum of the sizes of the log's bodies: tells a reader beforehand whether the whole log fits in memory."""
+    largest_bytes: int
+    """Size of the log's largest body: tells a reader beforehand how much a page can come to."""
     prompt_tokens: int
     completion_tokens: int
     parent: SessionId | None
@@ -144,6 +146,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
             message_count=0,
             last_seq=0,
             log_bytes=0,
+            largest_bytes=0,
             prompt_tokens=0,
             completion_tokens=0,
             parent=None,

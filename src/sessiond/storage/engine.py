@@ -19,8 +19,8 @@ from sessiond.core.ids import SessionId, WorkspaceId
 
 Row = Sequence[Any]
 Value = str | int | bytes | Sequence[str | int | bytes | None] | None
-Tally = tuple[WorkspaceId, str, str]
-"""What is counted: a workspace, a field ("all", "agent", "user", "task", "status") and its value."""
+Tally = tuple[WorkspaceId, str, str, int]
+"""What is counted: a workspace, a field ("all", "agent", "user", "task", "status"), its value, and the row's shard."""
 Watched = tuple[WorkspaceId, SessionId]
 
 
@@ -50,8 +50,8 @@ class Tx(Protocol):
         """Whether statements named `…_each` exist, which do with arrays in one round trip what others do in several."""
         ...
 
-    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int) -> None:
-        """Add `n` to a total when this commits."""
+    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int, *, of: SessionId) -> None:
+        """Add `n` to a total, on account of the session `of`, when this commits."""
         ...
 
     def wake(self, workspace_id: WorkspaceId, session_id: SessionId) -> None:

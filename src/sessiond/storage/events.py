@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.core.event import MESSAGES, Entry, Event, StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.core.limits import LOG_PAGE_DEFAULT, PAGE_MAX_BYTES
+from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.storage.engine import Row, Tx, Value
@@ -35,6 +35,10 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
         return sum(entry.is_message for entry in self.entries)
 
     @property
+    def largest(self) -> int:
+        return max(len(entry.body) for entry in self.entries)
+
+    @property
     def size(self) -> int:
         return sum(len(entry.body) for entry in self.entries)
 
@@ -42,7 +46,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
     """Append to many sessions; return the first seq that each append got.
 
-    None where the session is not there, or not under way: then nothing was appended, and `sessions.take` tells why.
+    None where the session is not there, not under way, or in somebody's hands just now: then nothing was appended,
+    and `sessions.take` waits, or tells why.
     """
     if tx.takes_arrays:
         return await _append_each_in_arrays(tx, appends)
@@ -58,6 +63,7 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
         last_seq=session.last_seq + len(append.entries),
         message_count=session.message_count + append.messages,
         log_bytes=session.log_bytes + append.size,
+        largest_bytes=max(session.largest_bytes, append.largest),
         updated_at_us=append.at_us,
         last_active_at_us=append.at_us if append.messages else session.last_active_at_us,
     )
@@ -151,14 +157,8 @@ async def _read_rows(
 
 
 def _could_be_huge(session: Session, limit: int) -> bool:
-    """Whether a page must be measured before it is read, which costs about half as much again.
-
-    A page of the usual size is not, unless the session's average event is large: fifty times the largest body is the
-    most it can come to.
-    """
-    if session.log_bytes <= PAGE_MAX_BYTES:
-        return False
-    return limit > LOG_PAGE_DEFAULT or limit * session.log_bytes > session.last_seq * PAGE_MAX_BYTES // 8
+    """Whether a page must be measured before it is read, which costs about half as much again."""
+    return min(session.log_bytes, limit * session.largest_bytes) > PAGE_MAX_BYTES
 
 
 async def _append(tx: Tx, append: Append) -> int | None:
@@ -170,6 +170,7 @@ async def _append(tx: Tx, append: Append) -> int | None:
         events=len(append.entries),
         messages=append.messages,
         bytes=append.size,
+        largest=append.largest,
         at_us=append.at_us,
     )
     if row is None:
@@ -245,6 +246,7 @@ async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict
         events=[sum(len(append.entries) for append in each) for each in members],
         messages=[sum(append.messages for append in each) for each in members],
         bytes=[sum(append.size for append in each) for each in members],
+        largest=[max(append.largest for append in each) for each in members],
         ats_us=[max(append.at_us for append in each) for each in members],
     )
     at_us = {key[:2]: max(append.at_us for append in each) for key, each in zip(group, members, strict=True)}

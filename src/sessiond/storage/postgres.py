@@ -12,12 +12,13 @@ Two departures from the obvious, both measured:
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final, Self
+from zlib import crc32
 
 import asyncpg
 import msgspec
@@ -28,12 +29,15 @@ from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
 from sessiond.storage.statements import load_statements, number_parameters
 
+log: Final = logging.getLogger("sessiond.storage")
+
 COUNT_SHARDS: Final = 8  # a total's row is locked until its transaction is on disk; this many can be in flight
 COMBINE_MAX: Final = 256  # appends to a transaction: bounds how long the first of them waits
 ATTEMPTS: Final = 3  # a deadlock or a connection that a restarted server left behind costs one
 ACQUIRE_SECONDS: Final = 5.0
 CHANNEL: Final = "sessiond_wakes"
 NOTIFY_MAX_BYTES: Final = 7_900  # PostgreSQL refuses payloads of 8,000 bytes
+TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
 
 # The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
@@ -88,8 +92,9 @@ class PostgresTx:
         rows: Sequence[Row] = await self._connection.fetch(sql, *[values[name] for name in names])
         return rows
 
-    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int) -> None:
-        self.tallies[workspace_id, field, value] += n
+    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int, *, of: SessionId) -> None:
+        # A session counts in one shard all its life, so that what it added there is taken away there.
+        self.tallies[workspace_id, field, value, crc32(of.encode()) % COUNT_SHARDS] += n
 
     def wake(self, workspace_id: WorkspaceId, session_id: SessionId) -> None:
         self.woken.add((workspace_id, session_id))
@@ -98,7 +103,7 @@ class PostgresTx:
         """Write the totals: last, because their rows are the ones that others wait for."""
         rows = pack_tallies(self.tallies)
         if rows is not None:
-            await self.run("count_add", rows=rows, shard=random.randrange(COUNT_SHARDS))  # noqa: S311 - spreads load
+            await self.run("count_add", rows=rows)
 
 
 _number = lru_cache(maxsize=1024)(number_parameters)
@@ -308,7 +313,7 @@ class PostgresEngine:
         connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
         try:
             yield connection
-        except asyncpg.InternalClientError:
+        except (asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError):
             connection.terminate()  # else the pool would lend it to the next attempt too
             raise
         finally:
@@ -317,6 +322,8 @@ class PostgresEngine:
     def _wake(self, woken: set[Watched]) -> None:
         self.watches.wake(woken)
         if woken:
+            if len(self._to_notify) >= TO_NOTIFY_MAX:
+                self._to_notify.clear()  # nobody is listening, or hears too late: their polls will find it
             self._to_notify.update(dict.fromkeys(woken))
             self._notify.set()
 
@@ -341,9 +348,12 @@ class PostgresEngine:
 
     async def _tell(self, connection: Any) -> None:
         while not connection.is_closed():
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(HEAL_SECONDS):
                     await self._notify.wait()
+            except TimeoutError:
+                # A connection that was cut without a word is found out by talking.
+                await connection.execute("select 1", timeout=ACQUIRE_SECONDS)
             self._notify.clear()
             told, self._to_notify = list(self._to_notify), {}
             for payload in _payloads(told):
@@ -378,6 +388,8 @@ def _server_settings(command_timeout_seconds: float) -> dict[str, str]:
         "idle_in_transaction_session_timeout": timeout_ms,
         # Queries are short and planned once; compiling them to machine code costs more than they do.
         "jit": "off",
+        # What the statements are written for, whatever the database's own default is.
+        "default_transaction_isolation": "read committed",
     }
 
 
@@ -392,4 +404,5 @@ async def _roll_back(transaction: Any) -> None:
 
 
 def _unavailable(error: BaseException) -> SessiondError:
-    return Unavailable(f"the database did not do this ({type(error).__name__})")
+    log.warning("the database did not answer as it should: %s", type(error).__name__)
+    return Unavailable("the database cannot do this now")

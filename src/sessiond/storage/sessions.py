@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import WorkspaceId
-from sessiond.core.limits import ID_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX_BYTES, TEXT_MAX_CHARS
+from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
@@ -52,6 +52,14 @@ async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: st
         # Another workspace's session looks just the same: its existence is not the caller's to know.
         raise NotFound("no such session")
     return session
+
+
+async def glance(tx: Tx, session: Session, *, user_id: str | None) -> Session | None:
+    """Return what has become of a session's log since it was read; None when it is gone, or another's by now."""
+    row = await tx.one("session_glance", workspace=session.workspace_id, id=session.id, user=user_id)
+    if row is None or row[1] != session.created_at_us:
+        return None
+    return msgspec.structs.replace(session, last_seq=row[0], log_bytes=row[2], largest_bytes=row[3])
 
 
 async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -100,10 +108,12 @@ async def read_page(
     limit: int,
     offset: int = 0,
     position: Position | None = None,
-) -> SessionPage:
+    most_bytes: int = PAGE_MAX_BYTES,
+) -> SessionPage | None:
     """Return up to `limit` sessions in order, from `position` on or `offset` in.
 
-    A large page ends early, but not empty, rather than hold more than `PAGE_MAX_BYTES`.
+    A page ends early, but not empty, rather than hold more than `PAGE_MAX_BYTES`. None when it would hold more than
+    `most_bytes`, where that is less: read it where it holds up nobody.
     """
     backwards = position is not None and position.backwards
     where, values = _where(workspace_id, wanted)
@@ -112,11 +122,11 @@ async def read_page(
         where += _beyond(position, values, down=down)
     values |= {"limit": limit + 1, "offset": offset}
     tail = f"where {' and '.join(where)} order by {_order(sort, down=down)} limit :limit offset :offset"
-    fitting = limit
-    if limit > PAGE_DEFAULT:
-        sizes = [row[0] for row in await tx.select("session_size_select", tail, values)]
-        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
-        values["limit"] = fitting + 1
+    sizes = [row[0] for row in await tx.select("session_size_select", tail, values)]
+    if sum(sizes[:limit]) > most_bytes < PAGE_MAX_BYTES:
+        return None
+    fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+    values["limit"] = fitting + 1
     rows = await tx.select("session_select", tail, values)
     found = [_row_to_session(row) for row in rows[:fitting]]
     more = len(rows) > fitting
@@ -279,11 +289,16 @@ def _metadata_rows(session: Session) -> list[dict[str, Value]]:
 
 
 def _tally(tx: Tx, session: Session, n: int) -> None:
-    values = {"all": "", "agent": session.agent_id, "user": session.user_id, "task": session.task_id}
+    values = {
+        "all": "",
+        "agent": session.agent_id,
+        "user": session.user_id,
+        "task": session.task_id,
+        "status": str(session.status),
+    }
     for field, value in values.items():
         if value is not None:
-            tx.tally(session.workspace_id, field, value, n)
-    tx.tally(session.workspace_id, "status", str(session.status), n)
+            tx.tally(session.workspace_id, field, value, n, of=session.id)
 
 
 def total_bytes(sessions: Iterable[Session]) -> int:

@@ -9,6 +9,7 @@ end without an event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import defaultdict, deque
@@ -26,11 +27,16 @@ from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
 from sessiond.storage.statements import load_statements
 
+log: Final = logging.getLogger("sessiond.storage")
+
 BUSY_MS: Final = 10_000  # another process (`sessiond keys create`) may be writing; it never takes this long
 GROUP_MAX: Final = 256  # operations to a commit: bounds how long the first of them waits for its answer
 SCAN_THREADS: Final = 4
 SCANS_WAITING_MAX: Final = 256
 CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log: a page that is written again and again is copied home once
+CHECKPOINT_COMMITS: Final = 64  # how often the log's size is looked at
+LOG_MAX_BYTES: Final = 4 * CHECKPOINT_PAGES * 4096
+CHECKPOINT_WAIT_MS: Final = 200  # for readers to leave the log; writers wait as long
 CACHE_KIB: Final = 4 * 1024  # per connection; the system caches the file anyway, and memory must not grow with it
 
 
@@ -96,8 +102,8 @@ class SqliteTx:
     async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
         return self._connection.execute(f"{self._statements[statement]} {tail}", values).fetchall()
 
-    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int) -> None:
-        self.tallies[workspace_id, field, value] += n
+    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int, *, of: SessionId) -> None:
+        self.tallies[workspace_id, field, value, 0] += n  # one writer: nobody queues behind a row
 
     def wake(self, workspace_id: WorkspaceId, session_id: SessionId) -> None:
         self.woken.add((workspace_id, session_id))
@@ -129,6 +135,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path, *, queue_max: int) -> None:
         self._path = path
+        self._log_path = path.with_name(f"{path.name}-wal")
         self._queue_max = queue_max
         self._statements = load_statements("sqlite")
         self.watches = Watches()
@@ -188,7 +195,12 @@ class SqliteEngine:
     async def schema(self) -> Schema:
         from sessiond.storage.migrate import sqlite_schema
 
-        return sqlite_schema(self._point_connection)
+        if not self._writer.is_alive():
+            raise Unavailable("the writer has ended")
+        try:
+            return sqlite_schema(self._point_connection)
+        except apsw.Error as error:
+            raise _translate(error) from error
 
     async def close(self) -> None:
         with self._queued:
@@ -210,7 +222,10 @@ class SqliteEngine:
         Nobody who was told of a commit can be shown what was before it: the end of an older snapshot stands in the
         loop's queue before `_answer`.
         """
-        self._point_connection.execute("begin")
+        try:
+            self._point_connection.execute("begin")
+        except apsw.Error as error:
+            raise _translate(error) from error
         self._reading = True
         self._loop.call_soon(self._end_reading)
 
@@ -237,6 +252,10 @@ class SqliteEngine:
             if not group:
                 return
             woken = self._commit(group)
+            try:
+                self._bound_log()
+            except (apsw.Error, OSError) as error:
+                log.warning("the write-ahead log cannot be bounded: %r", error)
             with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
                 self._loop.call_soon_threadsafe(self._answer, group, woken)
 
@@ -250,15 +269,39 @@ class SqliteEngine:
             tx.flush()
             self._writer_connection.execute("commit")
         except Exception as error:
-            lost = Unavailable(f"the database cannot write now ({type(error).__name__})")
+            log.warning("a group of %d writes was not committed: %r", len(group), error)
+            lost = Unavailable("the database cannot write now")
             for write in group:
                 write.error = write.error or lost
-            if self._writer_connection.in_transaction:
-                self._writer_connection.execute("rollback")
+            self._recover()
             return set()
         self._commits += 1
         self._operations += len(group)
         return tx.woken
+
+    def _recover(self) -> None:
+        """Undo what failed; where even that fails, start over with a new connection."""
+        try:
+            if self._writer_connection.in_transaction:
+                self._writer_connection.execute("rollback")
+        except apsw.Error:
+            log.exception("the writer's connection is given up")
+            with suppress(Unavailable, apsw.Error):
+                fresh = connect(self._path)
+                self._writer_connection.close(True)
+                self._writer_connection = fresh
+
+    def _bound_log(self) -> None:
+        """Start the write-ahead log over when it has grown because some reader was always in it."""
+        if self._commits % CHECKPOINT_COMMITS or self._log_path.stat().st_size <= LOG_MAX_BYTES:
+            return
+        self._writer_connection.set_busy_timeout(CHECKPOINT_WAIT_MS)
+        try:
+            self._writer_connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            log.debug("the write-ahead log is read all the time; next time")
+        finally:
+            self._writer_connection.set_busy_timeout(BUSY_MS)
 
     def _run(self, write: _Write, tx: SqliteTx) -> None:
         """Run one operation so that, if it fails, nothing of it stays."""
@@ -311,5 +354,6 @@ _PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOErro
 
 def _translate(error: Exception) -> Exception:
     if isinstance(error, _PASSING):
-        return Unavailable(f"the database cannot do this now ({type(error).__name__})")
+        log.warning("the database refused: %r", error)
+        return Unavailable("the database cannot do this now")
     return error

@@ -8,7 +8,7 @@ for update
 -- A row is spread over shards, so that those who create sessions do not queue behind one.
 -- name: count_add
 insert into session_counts (workspace_id, field, value, shard, n)
-select r ->> 0, r ->> 1, r ->> 2, :shard, cast(r ->> 3 as bigint)
+select r ->> 0, r ->> 1, r ->> 2, cast(r ->> 3 as smallint), cast(r ->> 4 as bigint)
 from jsonb_array_elements(cast(:rows as jsonb)) with ordinality as rows (r, position)
 order by position
 on conflict (workspace_id, field, value, shard) do update set n = session_counts.n + excluded.n
@@ -18,18 +18,20 @@ on conflict (workspace_id, field, value, shard) do update set n = session_counts
 -- name: session_bump_each
 with wanted as (
     select * from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:users as text[]),
-        cast(:events as bigint[]), cast(:messages as bigint[]), cast(:bytes as bigint[]), cast(:ats_us as bigint[]))
-        as w (workspace_id, id, user_id, events, messages, bytes, at_us)
+        cast(:events as bigint[]), cast(:messages as bigint[]), cast(:bytes as bigint[]),
+        cast(:largest as bigint[]), cast(:ats_us as bigint[]))
+        as w (workspace_id, id, user_id, events, messages, bytes, largest, at_us)
 ), locked as (
     select s.workspace_id, s.id
     from sessions s
     join wanted w on s.workspace_id = w.workspace_id and s.id = w.id
     where s.status in ('active', 'paused') and (w.user_id is null or s.user_id = w.user_id)
     order by s.workspace_id, s.id
-    for update of s
+    -- One that somebody holds is appended to by itself: it would keep all the others waiting.
+    for update of s skip locked
 )
 update sessions s set last_seq = s.last_seq + w.events, message_count = s.message_count + w.messages,
-    log_bytes = s.log_bytes + w.bytes, updated_at_us = w.at_us, last_active_at_us = w.at_us
+    log_bytes = s.log_bytes + w.bytes, largest_bytes = greatest(s.largest_bytes, w.largest), updated_at_us = w.at_us, last_active_at_us = w.at_us
 from locked l
 join wanted w on w.workspace_id = l.workspace_id and w.id = l.id
 where s.workspace_id = l.workspace_id and s.id = l.id

@@ -1,7 +1,7 @@
 -- What a session is made of, in the order of `core.session.Session`.
 -- name: session_select
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
-    s.status, s.message_count, s.last_seq, s.log_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
+    s.status, s.message_count, s.last_seq, s.log_bytes, s.largest_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
     d.metadata, d.data, d.prompt
 from sessions s
@@ -12,15 +12,20 @@ left join session_details d on d.workspace_id = s.workspace_id and d.session_id 
 where s.workspace_id = :workspace and s.id = :id and (cast(:user as text) is null or s.user_id = :user)
 
 -- The session, for as long as this transaction lasts nobody else's. See postgres.sql.
+-- What a follower must know to see whether there is news.
+-- name: session_glance
+select last_seq, created_at_us, log_bytes, largest_bytes from sessions
+where workspace_id = :workspace and id = :id and (cast(:user as text) is null or user_id = :user)
+
 -- name: session_lock
 select 1 from sessions where workspace_id = :workspace and id = :id
 
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
-    message_count, last_seq, log_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
+    message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
     last_active_at_us, completed_at_us, expires_at_us, search_text, updated_slot, details_bytes)
 values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
-    :message_count, :last_seq, :log_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
+    :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
     :last_active_at_us, :completed_at_us, :expires_at_us, :search_text, :updated_slot, :details_bytes)
 on conflict (workspace_id, id) do nothing
 returning id
@@ -28,7 +33,7 @@ returning id
 -- name: session_update
 update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id, name = :name,
     user_name = :user_name, user_email = :user_email, accept_terms = :accept_terms, status = :status,
-    message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, updated_at_us = :updated_at_us,
+    message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, largest_bytes = :largest_bytes, updated_at_us = :updated_at_us,
     last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
     search_text = :search_text, updated_slot = :updated_slot, details_bytes = :details_bytes
 where workspace_id = :workspace and id = :id
@@ -36,7 +41,9 @@ where workspace_id = :workspace and id = :id
 -- An append to a session that is under way: takes the next numbers and says which was the last.
 -- name: session_bump
 update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
-    log_bytes = log_bytes + :bytes, updated_at_us = :at_us, last_active_at_us = :at_us
+    log_bytes = log_bytes + :bytes,
+    largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
+    updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and status in ('active', 'paused')
     and (cast(:user as text) is null or user_id = :user)
 returning last_seq, updated_slot
@@ -71,6 +78,13 @@ select s.details_bytes from sessions s
 
 -- name: session_count_select
 select count(*) from sessions s
+
+-- Nobody is counted there any more. A row that is counted up meanwhile is looked at again, and stays.
+-- name: session_count_sweep
+delete from session_counts where n = 0 and (workspace_id, field, value, shard) in (
+    select workspace_id, field, value, shard from session_counts where n = 0 limit :limit
+)
+returning n
 
 -- name: session_count_kept
 -- PostgreSQL's sum of bigints is a numeric.

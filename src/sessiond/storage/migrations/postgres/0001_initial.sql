@@ -39,6 +39,7 @@ create table sessions (
     message_count bigint not null,
     last_seq bigint not null,
     log_bytes bigint not null,
+    largest_bytes bigint not null,
     prompt_tokens bigint not null,
     completion_tokens bigint not null,
     parent text collate "C",
@@ -101,6 +102,8 @@ create table session_counts (
     n bigint not null,
     primary key (workspace_id, field, value, shard)
 );
+
+create index session_counts_empty on session_counts (n) where n = 0;
 
 -- The log of every session, clustered so that a page of it lies together.
 create table events (

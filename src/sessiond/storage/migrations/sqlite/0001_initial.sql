@@ -39,6 +39,7 @@ create table sessions (
     message_count integer not null,
     last_seq integer not null,
     log_bytes integer not null,
+    largest_bytes integer not null,
     prompt_tokens integer not null,
     completion_tokens integer not null,
     parent text,
@@ -99,6 +100,8 @@ create table session_counts (
     n integer not null,
     primary key (workspace_id, field, value, shard)
 ) strict, without rowid;
+
+create index session_counts_empty on session_counts (n) where n = 0;
 
 -- The log of every session, clustered so that a page of it lies together.
 create table events (
