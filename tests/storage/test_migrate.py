@@ -14,6 +14,7 @@ import pytest
 from sessiond.core.errors import Unavailable
 from sessiond.storage.migrate import SchemaTooNew, load_migrations, migrate_sqlite
 from sessiond.storage.open import migrate, open_engine, sqlite_path
+from sessiond.storage.sqlite import connect
 from tests.storage.making import query
 
 
@@ -131,3 +132,14 @@ async def test_where_no_database_can_be_it_is_unavailable(tmp_path: Path) -> Non
     for url in (f"sqlite:///{tmp_path}/file/x.db", f"sqlite:///{tmp_path}/text.db", "postgresql://127.0.0.1:1/none"):
         with pytest.raises(Unavailable):
             await migrate(url)
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sessiond.db"
+    migrate_sqlite(path)
+    connection = connect(path)
+    connection.execute("create table t (x)")
+
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    connection.close()

@@ -6,6 +6,7 @@ of a cluster can be replaced one after the other.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,6 +21,7 @@ from sessiond.core.errors import SessiondError, Unavailable
 from sessiond.storage.engine import Schema
 from sessiond.storage.sqlite import connect
 
+LOCK_SECONDS: Final = 600.0  # another process may be migrating a large database
 LOCK: Final = 7_365_737_369  # any number that nobody else takes an advisory lock on in this database
 _TABLE: Final = (
     "create table if not exists schema_migrations (version {integer} primary key, name text, applied_at_us {integer})"
@@ -56,8 +58,10 @@ def migrate_sqlite(path: Path) -> list[str]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Nobody else on the machine is to read what agents and people say; the files beside it follow.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        raise Unavailable(f"the folder {path.parent} cannot be made: {error}") from error
+        raise Unavailable(f"the database {path} cannot be made: {error}") from error
     connection = connect(path)
     ran = []
     try:
@@ -88,7 +92,7 @@ async def migrate_postgres(url: str) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=10)
         try:
-            await connection.execute("select pg_advisory_lock($1)", LOCK)
+            await connection.execute("select pg_advisory_lock($1)", LOCK, timeout=LOCK_SECONDS)
             await connection.execute(_TABLE.format(integer="bigint"))
             schema = await postgres_schema(connection)
             for migration in _missing(load_migrations("postgres"), schema.version):

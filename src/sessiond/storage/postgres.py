@@ -224,8 +224,10 @@ class PostgresEngine:
                     result: T = await operation(PostgresTx(connection, self._statements))
                     return result
             except _LOST as error:
-                if attempt == ATTEMPTS or isinstance(error, _TOO_LONG):
+                if attempt == ATTEMPTS or isinstance(error, (*_TOO_LONG, ValueError)):
                     raise _unavailable(error) from error
+            except asyncpg.PostgresError as error:
+                raise _without_content(error) from None
         raise AssertionError("the last attempt returns or raises")
 
     async def scan(self, operation: Operation[T]) -> T:
@@ -283,9 +285,13 @@ class PostgresEngine:
                 if attempt == ATTEMPTS:
                     raise _unavailable(error) from error
             except _LOST as error:
+                if isinstance(error, ValueError):  # the driver's word for a value of the wrong type: a bug of ours
+                    raise
                 # A commit that was sent may have happened; a command that timed out would time out again.
                 if attempt == ATTEMPTS or committing or isinstance(error, _TOO_LONG):
                     raise _unavailable(error) from error
+            except asyncpg.PostgresError as error:
+                raise _without_content(error) from None
             else:
                 self._commits += 1
                 self._operations += weight
@@ -401,6 +407,16 @@ async def _roll_back(transaction: Any) -> None:
     """Undo; where the connection is gone, the server has done so already."""
     with suppress(*_LOST):
         await transaction.rollback()
+
+
+class PostgresRefusedError(Exception):
+    """PostgreSQL refused a statement of ours: a bug."""
+
+
+def _without_content(error: asyncpg.PostgresError) -> PostgresRefusedError:
+    """Return a bug as the log may show it: PostgreSQL's details quote rows, and with them what people said."""
+    refused = PostgresRefusedError(f"{type(error).__name__} ({error.sqlstate}): {error.args[0]}")
+    return refused.with_traceback(error.__traceback__)
 
 
 def _unavailable(error: BaseException) -> SessiondError:
