@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,3 +133,53 @@ def test_a_request_is_one_line_that_says_who_asked_for_what() -> None:
     assert stream.getvalue().partition(" ")[2] == (
         "info request method=GET route=- dialect=native status=201 ms=12.3 request_id=r1 workspace=w key=k\n"
     )
+
+
+def test_a_log_that_could_not_be_written_once_is_written_again() -> None:
+    failed = threading.Event()
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            if not failed.is_set():
+                failed.set()
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    stream = Full()
+    log = AccessLog(stream)
+    log.write("lost")
+    assert failed.wait(30)
+    log.write("kept")
+    log.close()
+
+    assert stream.getvalue().endswith(" info kept\n")
+
+
+def test_processes_tell_each_other_what_they_counted_and_one_that_ended_keeps_its_own(tmp_path: Path) -> None:
+    one, other = Telemetry(shared=tmp_path), Telemetry(shared=tmp_path)  # of one number, as after a restart
+    one.gauge("sessiond_open", "Open.", lambda: 3)
+    other.gauge("sessiond_open", "Open.", lambda: 4)
+    for telemetry in (one, other):
+        count(telemetry, seconds=0)
+        telemetry.share()
+
+    read = samples(other)
+
+    counted = [value for (name, _), value in read.items() if name == "sessiond_request_seconds_count"]
+    assert (counted, read["sessiond_open", frozenset()]) == ([2], 4)
+
+
+def test_a_folder_that_is_gone_or_broken_costs_what_the_others_counted_and_nothing_else(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    telemetry = Telemetry(shared=shared)
+    count(telemetry, seconds=0)
+
+    telemetry.share()
+    assert samples(telemetry)
+    shared.mkdir()
+    (shared / "1-x").write_bytes(b"no snapshot")
+    (shared / "2-x").mkdir()
+    telemetry.share()
+
+    assert len(list(shared.iterdir())) == 3
+    assert samples(telemetry)

@@ -8,16 +8,21 @@ import sys
 import threading
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
+import uuid_utils
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+log: Final = logging.getLogger("sessiond.telemetry")
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOG_SECONDS: Final = 0.2  # access lines are written together: a write for each costs as much as a small request
@@ -45,6 +50,8 @@ class Telemetry(Collector):
         self.registry = CollectorRegistry()
         self._access = access
         self._shared = shared
+        # A process may get the number of one that has ended, and must not write over what that one counted.
+        self._name = f"{os.getpid()}-{uuid_utils.uuid7().hex}"
         self._seen: dict[tuple[str, str, str, int], list[float]] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._summaries: dict[str, tuple[str, Callable[[], tuple[int, float]]]] = {}
@@ -87,17 +94,22 @@ class Telemetry(Collector):
     def share(self) -> None:
         """Tell the other processes what this one has counted."""
         if self._shared is not None:
-            mine = self._shared / str(os.getpid())
+            mine = self._shared / self._name
             fresh = mine.with_suffix(".new")
-            fresh.write_bytes(msgspec.msgpack.encode(self._snapshot()))
-            fresh.replace(mine)
+            try:
+                fresh.write_bytes(msgspec.msgpack.encode(self._snapshot()))
+                fresh.replace(mine)
+            except OSError as error:  # a full disk, a folder that was tidied away: nothing to stop serving for
+                log.warning("the other processes cannot be told what this one has counted: %s", error)
 
     def collect(self) -> Iterator[Metric]:
         snapshots = [self._snapshot(), *self._others()]
         yield _requests_metric(snapshots)
+        # A process that has ended has nothing open any more; what it had counted goes on counting. Of several that had
+        # the same number the latest may be alive.
+        latest = {snapshot.pid: snapshot for snapshot in [*snapshots[1:], snapshots[0]]}
+        alive = [snapshot for snapshot in latest.values() if _is_alive(snapshot.pid)]
         for name, (text, _) in self._gauges.items():
-            # A process that has ended has nothing open any more; what it had counted goes on counting.
-            alive = [snapshot for snapshot in snapshots if _is_alive(snapshot.pid)]
             yield GaugeMetricFamily(name, text, value=sum(snapshot.gauges.get(name, 0) for snapshot in alive))
         for name, (text, _) in self._summaries.items():
             parts = [snapshot.summaries.get(name, (0, 0.0)) for snapshot in snapshots]
@@ -113,9 +125,17 @@ class Telemetry(Collector):
         )
 
     def _others(self) -> Iterator[Snapshot]:
-        for file in self._shared.iterdir() if self._shared is not None else ():
-            if file.name != str(os.getpid()) and not file.suffix:
-                yield msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
+        if self._shared is None:
+            return
+        try:
+            files = sorted(self._shared.iterdir())  # of one number, the oldest first
+        except OSError:
+            return
+        for file in files:
+            if file.name != self._name and not file.suffix:
+                # What cannot be read now may be the next time.
+                with suppress(OSError, msgspec.MsgspecError):
+                    yield msgspec.msgpack.decode(file.read_bytes(), type=Snapshot)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -156,7 +176,7 @@ class AccessLog:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="sessiond-log", daemon=True)
         self._writer.start()
@@ -176,10 +196,12 @@ class AccessLog:
         self._flush()
 
     def _flush(self) -> None:
-        lines, self._lines = self._lines, []
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            # A log that cannot be written now, for want of room or of a reader, may be the next time.
+            with suppress(OSError):
+                self._stream.write("".join(lines))
+                self._stream.flush()
 
 
 class _Formatter(logging.Formatter):

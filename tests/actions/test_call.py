@@ -102,3 +102,12 @@ async def test_new_ids_sort_in_the_order_of_their_making(engine: Engine) -> None
     made = [call.new_id("sess_") for _ in range(1_000)]
 
     assert made == sorted(set(made))
+
+
+async def test_a_request_that_changes_nothing_takes_its_key_too(engine: Engine) -> None:
+    for _ in range(2):
+        await Call(engine, ME, retry=retried("k")).claim()
+    await Call(engine, ME).claim()
+
+    with pytest.raises(KeyReused):
+        await Call(engine, ME, retry=retried("k", "another")).claim()

@@ -9,7 +9,7 @@ from sessiond.actions.call import Call, itself
 from sessiond.actions.keys import NewKey
 from sessiond.auth.keys import Authenticator
 from sessiond.core.caller import Scope
-from sessiond.core.errors import Forbidden, NotFound
+from sessiond.core.errors import Forbidden, InvalidInput, NotFound
 from sessiond.storage.engine import Engine
 from tests.actions.calling import HERE, ME, caller, make_workspaces
 
@@ -59,3 +59,13 @@ async def test_nobody_who_is_bound_to_a_user_administers_the_workspace(engine: E
     ):
         with pytest.raises(Forbidden, match="bound to a user"):
             await action
+
+
+async def test_a_key_that_could_do_nothing_is_not_made(engine: Engine) -> None:
+    call = Call(engine, ME)
+
+    with pytest.raises(InvalidInput) as refused:
+        await keys.create(call, NewKey(scopes=frozenset()), itself)
+
+    assert refused.value.field == "scopes"
+    assert await keys.read_page(call, limit=10) == []

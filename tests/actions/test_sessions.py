@@ -124,12 +124,15 @@ async def test_a_patch_of_status_and_fields_is_one_step_and_two_events(engine: E
 
     assert [session.status for session in (paused, ended, opened)] == [Status.PAUSED, Status.FAILED, Status.ACTIVE]
     assert [session.completed_at_us is not None for session in (paused, ended, opened)] == [False, True, False]
-    assert [(kind, action) for kind, action, _ in (await log_of(engine))[1:]] == [
+    log = (await log_of(engine))[1:]
+    assert [(kind, action) for kind, action, _ in log] == [
         ("session.paused", "update_session"),
         ("session.updated", "update_session"),
         ("session.failed", None),
         ("session.activated", "update_session"),
     ]
+    assert log[0][2]["input"] == {"status": "paused"}
+    assert log[1][2] == {"name": "n", "status": "failed"}
     assert await append(engine, "s", "it goes on")
 
 

@@ -154,7 +154,10 @@ def test_an_unknown_kind_of_database_is_refused() -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_one_line() -> None:
-    assert "PostgreSQL" in refusal("keys", "list", "--database", UNREACHABLE)
+    said = refusal("keys", "list", "--database", UNREACHABLE)
+
+    assert "PostgreSQL" in said
+    assert "see that --database" in said
 
 
 def test_the_doctor_finds_a_good_database_good(database: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -57,8 +58,17 @@ def test_json_has_a_greatest_depth(inner: Any, levels: int, level: str) -> None:
     before, _, after = level.rpartition("…")
     body = before * levels + json.dumps(inner) + after * levels
 
-    if levels + _depth(inner) <= NESTING_MAX:
+    if _depth(json.loads(body)) <= NESTING_MAX:
         check_nesting(body.encode())
     else:
         with pytest.raises(InvalidInput, match="deep"):
             check_nesting(body.encode())
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 349_000 + b"[]]", (b"[" * 90 + b"]" * 90 + b",") * 5_800])
+def test_many_brackets_are_counted_in_one_pass(body: bytes) -> None:
+    begun = time.process_time()
+
+    check_nesting(body)
+
+    assert time.process_time() - begun < 0.15

@@ -70,3 +70,15 @@ def test_the_text_of_parts_is_a_line_for_each_that_has_text() -> None:
 
     assert text_of(make_message(Role.ASSISTANT, parts).content) == "one\n\ntwo"
     assert text_of(make_message(Role.ASSISTANT, []).content) == ""
+
+
+def test_where_no_part_has_text_their_json_stands_for_them() -> None:
+    parts: list[Part] = [{"type": "image", "url": "é"}, {"text": 2}]
+
+    assert text_of(make_message(Role.ASSISTANT, parts).content) == '{"type":"image","url":"é"}\n{"text":2}'
+    assert text_of(make_message(Role.ASSISTANT, [{"text": ""}, {"a": 1}]).content) == '{"text":""}\n{"a":1}'
+
+
+def test_a_number_out_of_range_is_called_so() -> None:
+    with pytest.raises(InvalidInput, match="content contains a number that is out of range"):
+        check_content(msgspec.Raw(b'[{"a": 1e999}]'), "content")

@@ -156,3 +156,18 @@ def test_both_dialects_see_the_same_session(tenant: Tenant) -> None:
         assert read["agentId"] == "a"
         assert operativus.delete(f"/api/sessions/{session_id}").status_code == 204
         assert viben.get(f"/api/sessions/{session_id}").status_code == 404
+
+
+def test_another_method_is_refused_in_the_words_of_the_one_who_would_have_answered(
+    tenant: Tenant, default_viben: Tenant
+) -> None:
+    def refused_by(tenant: Tenant, dialect: str | None) -> str:
+        refused = ask(tenant, "PUT", "/api/sessions/x", dialect=dialect)
+        assert refused.status_code == 405
+        assert refused.headers["allow"] == "DELETE, GET, PATCH"
+        return answered_by(refused)
+
+    assert [refused_by(tenant, name) for name in ("viben", "operativus", None)] == ["viben", "operativus", "native"]
+    assert [refused_by(default_viben, name) for name in ("operativus", None)] == ["operativus", "viben"]
+    for at, name in ((tenant, "native"), (default_viben, "viben")):
+        assert answered_by(ask_without_key(at.serving, "PUT", "/api/sessions/x")) == name

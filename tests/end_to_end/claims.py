@@ -23,6 +23,12 @@ ASKED: Final = tuple(claim for claim in CLAIMS if not claim.route.public)
 NATIVE: Final = DIALECTS[0]
 
 
+def action_of(claim: Claim) -> str:
+    """Return the name of what a claim does."""
+    name: str = getattr(claim.route.handler, "__name__")  # noqa: B009 - a callable's type has no name
+    return name
+
+
 def name_of(claim: Claim) -> str:
     """Return what a claim is called in a test's name. A contested path is one for each that claims it."""
     return f"{claim.dialect.name} {claim.route.method} {claim.path}"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tests.end_to_end.connection import close, read_chunk, read_head
+from tests.end_to_end.connection import close, read_head
 
 SECONDS: Final = 20
 
@@ -52,6 +52,8 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, headers: Mapping[str, str]) -> None:
         self.headers: Final = headers
         self._reader = reader
+        self._chunk_left = 0
+        self._begun = False
         self._rest = b""
 
     async def next(self) -> Told | None:
@@ -62,12 +64,27 @@ class Stream:
         """
         while b"\n\n" not in self._rest:
             async with asyncio.timeout(SECONDS):
-                chunk = await read_chunk(self._reader)
-            if not chunk:
+                piece = await self._read_piece()
+            if not piece:
                 return None
-            self._rest += chunk
+            self._rest += piece
         frame, _, self._rest = self._rest.partition(b"\n\n")
         return parse_frame(frame)
+
+    async def _read_piece(self) -> bytes:
+        """Return what has come of the chunked body, empty at its end; what comes of a chunk that is cut counts too."""
+        if not self._chunk_left:
+            if self._begun:
+                await self._reader.readexactly(2)
+            self._begun = True
+            self._chunk_left = int(await self._reader.readuntil(b"\r\n"), 16)
+            if not self._chunk_left:
+                return b""
+        piece = await self._reader.read(self._chunk_left)
+        if not piece:
+            raise EOFError("cut off")
+        self._chunk_left -= len(piece)
+        return piece
 
     async def next_event(self) -> Told | None:
         """Return the next event, passing by comments."""

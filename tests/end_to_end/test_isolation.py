@@ -155,7 +155,7 @@ def make_stranger(serving: Serving) -> tuple[Tenant, Names]:
 
 
 def whose_params(claim: Claim, mine: Names, theirs: Names) -> Iterator[dict[str, str]]:
-    """Yield every way to fill a path with mine and theirs in which at least one is theirs; one way for a path without."""
+    """Yield every way to fill a path with what is mine and theirs, something theirs; the only way where it is whole."""
     names = params_of(claim)
     for chosen in itertools.product((theirs, mine), repeat=len(names)):
         if theirs in chosen or not names:

@@ -108,7 +108,7 @@ def test_every_answer_is_in_the_document(
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy(generation_mode=mode, **given_parts))
-    def try_it(case: schemathesis.Case) -> None:
+    def try_it(case: schemathesis.Case[Any]) -> None:
         if ids:
             make_real_session(tenant, session)
         case.call_and_validate(

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
-import httpx
 import msgspec
 import pytest
 
@@ -68,7 +67,7 @@ class Ledger:
                 await self._more.wait()
 
 
-@pytest.fixture(params=DEPLOYMENTS.values(), ids=DEPLOYMENTS)
+@pytest.fixture(params=list(DEPLOYMENTS.values()), ids=list(DEPLOYMENTS))
 def deployment(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Program]:
     """A running program, as people run it."""
     engine_name, arguments = request.param
@@ -278,7 +277,8 @@ async def test_a_killed_postgres_is_waited_for_and_nothing_acknowledged_is_lost(
     with open_program(fragile_postgres.url("sessiond"), "--workers", workers) as program:
         await write_through_trouble(program, ledger, take_away_and_bring_back, rounds=4, chance=random.Random(7))
 
-        assert httpx.get(f"{program.url}/readyz").status_code == 200
+        async with Connection(program.url, {}) as machine:
+            assert (await machine.get("/readyz")).status == 200
     assert ledger.cut == 0, "sessiond itself was never away"
     for refusal in ledger.refusals:
         assert refusal.headers["content-type"] == "application/problem+json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Annotated, Any, cast
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -14,8 +15,10 @@ from msgspec import Meta
 
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.session import Status
+from sessiond.server import DIALECTS
 from sessiond.web import requests
 from sessiond.web.requests import Request
+from sessiond.web.routes import Table
 from sessiond.web.site import Site
 
 
@@ -41,7 +44,12 @@ class Query(msgspec.Struct):
 
 
 def make_request(
-    body: bytes | list[bytes] = b"", *, query: bytes = b"", headers: dict[str, str] | None = None, method: str = "POST"
+    body: bytes | list[bytes] = b"",
+    *,
+    query: bytes = b"",
+    headers: dict[str, str] | None = None,
+    method: str = "POST",
+    path: str = "/x",
 ) -> Request:
     chunks = [body] if isinstance(body, bytes) else list(body)
     messages = [
@@ -55,11 +63,12 @@ def make_request(
     scope = {
         "type": "http",
         "method": method,
-        "path": "/x",
+        "path": unquote(path),
+        "raw_path": path.encode(),
         "query_string": query,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
     }
-    site = SimpleNamespace(body_max_bytes=1_000, engine=None)
+    site = SimpleNamespace(body_max_bytes=1_000, engine=None, table=Table(DIALECTS))
     request = Request(scope, receive, site=cast(Site, site))
     request.caller = cast(Any, None)
     return request
@@ -69,6 +78,9 @@ def make_request(
     ("body", "field"),
     [
         (b"{}", "name"),
+        (b'{"name": "\\ud800"}', "name"),
+        (b'{"name": "a", "other": [1, {"k": "x\\udc00"}]}', "other[1].k"),
+        (b'{"\\ud800": 1}', "body"),
         (b'{"name": 1}', "name"),
         (b'{"name": null}', "name"),
         (b'{"name": "a", "status": "asleep"}', "status"),
@@ -79,7 +91,7 @@ def make_request(
         (b'{"name": "a", "inner": [{"count": 1}]}', "inner[0].role"),
         (b'{"name": "a", "extra": {"k": "v"}}', "extra[...]"),
         *((body, "body") for body in (b"", b" ", b"[]", b'"a"', b"1", b"null", b"{", b"{'name'}", b'{"name": "\xff"}')),
-        *((body, "body") for body in (b"\xff\xfe{}", b'{"name": "\\ud800"}', b"{" * 1_000, b'{"name": "a"} x')),
+        *((body, "body") for body in (b"\xff\xfe{}", b"{" * 1_000, b'{"name": "a"} x')),
     ],
 )
 async def test_a_body_of_another_shape_is_refused_by_field(body: bytes, field: str) -> None:
@@ -212,8 +224,11 @@ async def test_the_same_request_has_the_same_fingerprint_and_another_has_not() -
         make_request(b"b", headers=headers),
         make_request(b"a", headers=headers, query=b"q=1"),
         make_request(b"a", headers=headers, method="PATCH"),
+        make_request(b"a", headers=headers, path="/x/y"),
+        make_request(b"a", headers=headers, path="/x%2Fy"),
     ]
-    assert first not in [await fingerprint(other) for other in others]
+    assert len({first, *[await fingerprint(other) for other in others]}) == 1 + len(others)
+    assert await fingerprint(make_request(b"a", headers=headers, path="/viben/x")) == first
 
 
 @pytest.mark.parametrize("key", ["", "a\tb", "x" * 256, "\x7f"])
@@ -228,3 +243,14 @@ def test_a_credential_is_an_authorization_header_or_an_api_key() -> None:
     assert make_request().credential is None
     assert make_request(headers={"authorization": "Basic x", "x-api-key": "k"}).credential == "Basic x"
     assert make_request(headers={"x-api-key": "k"}).credential == "Bearer k"
+
+
+def test_a_filter_that_lost_its_value_is_refused_where_it_would_find_everything() -> None:
+    request = make_request(query=b"name=&agent_id=a&agent_id=&limit=")
+
+    assert request.query_pairs() == (("name", ""), ("agent_id", "a"), ("agent_id", ""), ("limit", ""))
+    assert request.query_as(Query) == Query(agent_id=("a",))
+    for filled in ("name", "agent_id"):
+        with pytest.raises(InvalidInput, match="is empty") as refused:
+            request.query_as(Query, filled=frozenset({filled}))
+        assert refused.value.field == filled

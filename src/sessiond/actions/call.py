@@ -86,12 +86,7 @@ class Call:
         retry = self.retry
         if retry is None:
             return answer(await self.engine.write(operation))
-        claim = idempotency.Claim(
-            workspace_id=self.caller.workspace_id,
-            user_id=self.caller.user_id or "",
-            key=retry.key,
-            fingerprint=retry.fingerprint,
-        )
+        claim = self._claim(retry)
 
         async def once(tx: Tx) -> A:
             kept = await idempotency.claim(tx, claim, at_us=self.now_us)
@@ -103,3 +98,28 @@ class Call:
             return made
 
         return await self.engine.write(once)
+
+    async def claim(self) -> None:
+        """Take the idempotency key of a request that changes nothing: it may come again, and is answered afresh.
+
+        Raises:
+            KeyReused: the key was used for another request.
+            Unavailable: as `Engine.write`.
+        """
+        if self.retry is None:
+            return
+        claim = self._claim(self.retry)
+
+        async def once(tx: Tx) -> None:
+            if await idempotency.claim(tx, claim, at_us=self.now_us) is None:
+                await idempotency.keep_answer(tx, claim, b"")
+
+        await self.engine.write(once)
+
+    def _claim(self, retry: Retry) -> idempotency.Claim:
+        return idempotency.Claim(
+            workspace_id=self.caller.workspace_id,
+            user_id=self.caller.user_id or "",
+            key=retry.key,
+            fingerprint=retry.fingerprint,
+        )

@@ -8,7 +8,7 @@ import msgspec
 
 from sessiond.actions.call import A, Call
 from sessiond.core.caller import Key, Scope
-from sessiond.core.errors import NotFound
+from sessiond.core.errors import InvalidInput, NotFound
 from sessiond.core.ids import KeyId
 from sessiond.crypto import hash_secret, make_secret
 from sessiond.storage import keys
@@ -37,8 +37,11 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
 
     Raises:
         Forbidden: the caller lacks the admin scope.
+        InvalidInput: the key could do nothing.
     """
     call.caller.require(Scope.ADMIN)
+    if not new.scopes:
+        raise InvalidInput("scopes is empty: such a key could do nothing", field="scopes")
     made = make_key(call, new)
 
     async def operation(tx: Tx) -> MadeKey:

@@ -195,12 +195,13 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
         )
         if after == before:
             return before
-        entries = []
-        said = _said(changes)
-        if said:
+        entries, said = list[Entry](), _said(changes)
+        more_than_status = bool(said.keys() - {"status"})
+        if more_than_status:
             entries.append(make_entry(SESSION_UPDATED, said, action="update_session"))
         if after.status != before.status:
-            entries.append(_status_entry(before.status, after.status, action=None if said else "update_session"))
+            action = None if more_than_status else "update_session"
+            entries.append(_status_entry(before.status, after.status, action=action, given=said))
         after = await events.append_to(tx, after, call.append(before.id, *entries))
         await sessions.save(tx, before, after)
         return after
@@ -276,7 +277,8 @@ async def _end(
         after = before.become(status, call.now_us)
         if after is before:
             return before
-        entry = _status_entry(before.status, status, action=action, reason=reason)
+        given = {"reason": reason} if reason else {}
+        entry = _status_entry(before.status, status, action=action, given=given)
         after = await events.append_to(tx, after, call.append(before.id, entry))
         await sessions.save(tx, before, after)
         return after
@@ -305,12 +307,8 @@ def _apply(session: Session, changes: SessionPatch) -> Session:
 
 
 def _said(changes: SessionPatch) -> JsonObject:
-    """Return what the log shows of a change, its status apart."""
-    return {
-        name: value
-        for name in SessionPatch.__struct_fields__
-        if name != "status" and (value := getattr(changes, name)) is not UNSET
-    }
+    """Return what the log shows of a change: all that was sent."""
+    return {name: value for name in SessionPatch.__struct_fields__ if (value := getattr(changes, name)) is not UNSET}
 
 
 def _given(new: NewSession) -> JsonObject:
@@ -321,10 +319,14 @@ def _given(new: NewSession) -> JsonObject:
     return fields
 
 
-def _status_entry(before: Status, after: Status, *, action: str | None = None, reason: str | None = None) -> Entry:
+def _status_entry(
+    before: Status, after: Status, *, action: str | None = None, given: JsonObject | None = None
+) -> Entry:
+    """Return the event of a change of status; it is a step if it has an action, and `given` is what was sent then."""
     body: JsonObject = {"from": before, "status": after}
     if action is not None:
-        body |= {"input": {"reason": reason} if reason else {}, "output": {"status": after}}
-    if reason:
-        body["reason"] = reason
+        given = given if given is not None else {}
+        body |= {"input": given, "output": {"status": after}}
+        if "reason" in given:
+            body["reason"] = given["reason"]
     return make_entry(STATUS_TYPES[after], body, action=action)

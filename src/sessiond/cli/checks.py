@@ -59,7 +59,7 @@ async def examine(settings: Settings) -> list[Finding]:
     except SessiondError as error:
         findings.append(Finding("database", BAD, str(error), "give another --database, or see that this one answers"))
     except Exception as error:  # whatever the driver says: the one who asked is the one to read it
-        findings.append(Finding("database", BAD, f"{type(error).__name__}: {error}", "see the database's own log"))
+        findings.append(Finding("database", BAD, str(error) or repr(error), "see the database's own log"))
     return [*findings, _address(settings)]
 
 

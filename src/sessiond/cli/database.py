@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sessiond.actions import workspaces
 from sessiond.core.caller import Workspace
-from sessiond.core.errors import Conflict, NotFound
+from sessiond.core.errors import Conflict, NotFound, Unavailable
 from sessiond.settings import Settings, load_settings
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate, open_engine
 
 T = TypeVar("T")
+
+ADVICE: Final = "see that --database (SESSIOND_DATABASE) is right and answers, or ask sessiond doctor"
 
 
 def run(work: Callable[[Engine], Awaitable[T]], *, database: str | None, config: Path | None) -> T:
@@ -32,8 +34,15 @@ def run(work: Callable[[Engine], Awaitable[T]], *, database: str | None, config:
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Engine]:
-    """Bring the schema up to date, and open the database until the block ends."""
-    await migrate(settings.database)
+    """Bring the schema up to date, and open the database until the block ends.
+
+    Raises:
+        Unavailable: it does not answer; the message says what to do.
+    """
+    try:
+        await migrate(settings.database)
+    except Unavailable as error:
+        raise Unavailable(f"{error}: {ADVICE}") from error
     async with open_as_it_is(settings) as engine:
         yield engine
 

@@ -62,6 +62,8 @@ def check_content(content: msgspec.Raw, field: str) -> msgspec.Raw:
     try:
         _contents.decode(content)
     except msgspec.ValidationError as error:
+        if "out of range" in str(error):
+            raise InvalidInput(f"{field} contains a number that is out of range", field=field) from error
         raise InvalidInput(f"{field} must be a string or a list of parts (objects)", field=field) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Raw JSON is passed over, not read, until here.
@@ -70,8 +72,12 @@ def check_content(content: msgspec.Raw, field: str) -> msgspec.Raw:
 
 
 def text_of(content: msgspec.Raw) -> str:
-    """Return content as plain text, for wires that know no parts: the texts of its parts, a line each."""
+    """Return content as plain text, for wires that know no parts: the texts of its parts, a line each.
+
+    Where no part has any, the JSON of each: what was said is never nothing.
+    """
     decoded = _contents.decode(content)
     if isinstance(decoded, str):
         return decoded
-    return "\n".join(part["text"] for part in decoded if isinstance(part.get("text"), str))
+    texts = [part["text"] for part in decoded if isinstance(part.get("text"), str)]
+    return "\n".join(texts if any(texts) else (_encoder.encode(part).decode() for part in decoded))

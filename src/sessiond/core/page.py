@@ -10,6 +10,7 @@ import msgspec
 
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Event, StoredMessage
+from sessiond.core.limits import TIME_MAX_US
 from sessiond.core.session import Session, Sort
 
 T = TypeVar("T")
@@ -97,6 +98,12 @@ def position_of(session: Session, sort: Sort, *, descending: bool, backwards: bo
         Sort.USER_EMAIL: session.user_email or "",
     }
     return Position(sort, descending, backwards, values[sort], session.id)
+
+
+def end_of(sort: Sort, *, descending: bool) -> Position:
+    """Return the place behind the last session of a list in order of a time, from where to go backwards."""
+    assert sort in (Sort.CREATED, Sort.UPDATED), "names have no greatest one"
+    return Position(sort, descending, True, 0 if descending else TIME_MAX_US, "")
 
 
 def _fits_a_column(value: object) -> bool:

@@ -13,6 +13,7 @@ from sessiond.core.errors import InvalidInput
 from sessiond.core.limits import TIME_MAX_US
 
 JSON: Final = "application/json"
+CHUNK_BYTES: Final = 256 * 1024  # a chunk costs a system call, and waits in memory for the client to take it
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -37,6 +38,17 @@ class Stream(msgspec.Struct, frozen=True):
 _encoder: Final = msgspec.json.Encoder()
 _packer: Final = msgspec.msgpack.Encoder()
 _unpacker: Final = msgspec.msgpack.Decoder(Answer)
+
+
+async def gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield pieces joined to chunks worth sending."""
+    chunk = bytearray()
+    async for piece in pieces:
+        chunk += piece
+        if len(chunk) >= CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
 
 
 def encode(value: Any) -> bytes:

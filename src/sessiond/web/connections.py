@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable
+from uvicorn._types import Scope as UvicornScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sessiond.web.site import Site
 
@@ -18,6 +21,8 @@ HEAD_MAX_BYTES: Final = 64 * 1024  # the request line and all headers; ours are 
 HEAD_SECONDS: Final = 20.0  # a client that opens a connection and says nothing, or dribbles, is not waited for
 KEEP_ALIVE_SECONDS: Final = 75  # longer than the 60 s after which proxies drop an idle connection of theirs
 BACKLOG: Final = 4096
+# Requests that wait behind an unfinished answer while more is read: only who reads hears that a client has hung up.
+PIPELINED_MAX: Final = 8
 # Connections beside those that stream. Beyond it a request is answered 503 at once.
 CONNECTIONS_MAX: Final = 10_000
 
@@ -31,7 +36,10 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head_bytes = 0
+        self._message_ended = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._overtaken: list[RequestResponseCycle] = []
+        """Answers that were not finished when the next request came; uvicorn keeps in mind the newest only."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -39,13 +47,23 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        for cycle in self._overtaken:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
+        self._message_ended = False
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
+        if self.pipeline and len(self.pipeline) <= PIPELINED_MAX and len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+        if not self._in_head:
+            return
+        if not self._message_ended:  # else this was the end of a body too, and how much of it nobody says
+            self._head_bytes += len(data)
         if self._head_bytes > HEAD_MAX_BYTES:
             self.transport.write(_TOO_LARGE)
             self.transport.close()
@@ -59,7 +77,25 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        before = self.cycle
         super().on_headers_complete()
+        if before is not None and not before.response_complete:  # type: ignore[redundant-expr]  # none at first
+            self._overtaken = [cycle for cycle in self._overtaken if not cycle.response_complete]
+            self._overtaken.append(before)
+
+    def on_message_complete(self) -> None:
+        self._message_ended = True
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        async def run(scope: UvicornScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            await app(scope, receive, send)
+            if cycle.response_started and not cycle.response_complete and not cycle.disconnected:
+                # Cut short on purpose, which uvicorn would log as an error. What a client does not take is not kept.
+                cycle.disconnected = True
+                (self.transport.abort if self.flow.write_paused else self.transport.close)()
+
+        super()._start_asgi_task(cycle, run)
 
     def _end_head(self) -> None:
         self._in_head = False

@@ -14,8 +14,9 @@ from sessiond.web.routes import Claim, Dialect, Handler, Route
 
 PATH: Final = "/openapi.json"
 _REFERENCE: Final = "#/components/schemas/{name}"
-# What any route may answer, whatever it is for: a bad key, a path in several APIs, a full queue, a bug.
-_ALWAYS: Final = (400, 401, 500, 503)
+# What any route may answer, whatever it is for: a bad key, a path in several APIs, another method of its path, a
+# full queue, a bug.
+_ALWAYS: Final = (400, 401, 405, 500, 503)
 
 
 def openapi_routes(dialects: Iterable[Dialect]) -> Iterable[Claim]:
@@ -81,6 +82,8 @@ def _operation(route: Route, dialect: Dialect, by_kind: dict[str, Any]) -> dict[
             for status, kind in sorted(_answers(route, dialect).items())
         },
     }
+    if route.description:
+        operation["description"] = route.description
     if route.public:
         operation["security"] = []
     if route.body is not None:
@@ -93,7 +96,7 @@ def _operation(route: Route, dialect: Dialect, by_kind: dict[str, Any]) -> dict[
 
 def _answers(route: Route, dialect: Dialect) -> dict[int, Any]:
     if route.public:
-        return {**route.answers, 503: dialect.error}
+        return {**route.answers, 405: dialect.error, 503: dialect.error}
     return {**dict.fromkeys(_ALWAYS, dialect.error), **route.answers}
 
 
@@ -160,7 +163,7 @@ def _headers(route: Route) -> Iterable[dict[str, Any]]:
     text = {"type": "string"}
     if route.method in ("POST", "PATCH") and not route.public:
         yield {"name": "Idempotency-Key", "in": "header", "schema": text | {"minLength": 1, "maxLength": 255}}
-    if route.method in ("PATCH", "DELETE"):
+    if route.method in ("PATCH", "DELETE") and 412 in route.answers:
         yield {"name": "If-Match", "in": "header", "schema": text}
     if route.content_type == "text/event-stream":
         yield {"name": "Last-Event-ID", "in": "header", "schema": text | {"pattern": "^[0-9]{1,18}$"}}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -105,6 +106,9 @@ class Request:
         except msgspec.ValidationError as error:
             raise invalid(error) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if (field := _half_a_pair(body)) is not None:
+                half = f"{field} contains half a surrogate pair"
+                raise InvalidInput(f"the body is not valid JSON: {half}", field=field) from error
             raise InvalidInput(f"the body is not valid JSON: {error}", field="body") from error
         except RecursionError as error:
             raise InvalidInput("the body is nested too deeply", field="body") from error
@@ -120,20 +124,23 @@ class Request:
         return authorization
 
     def query_pairs(self) -> Sequence[tuple[str, str]]:
-        """Return the query string's fields; those without a value are as good as absent.
+        """Return the query string's fields; what one without a value means is the wire's to say.
 
         Raises:
             InvalidInput: it is not UTF-8, has a NUL, or has hundreds of fields.
         """
         return _query_pairs(self.scope["query_string"])
 
-    def query_as(self, kind: type[T]) -> T:
+    def query_as(self, kind: type[T], *, filled: frozenset[str] = frozenset()) -> T:
         """Return the query string as a `kind`, a frozen struct; fields that are lists may come several times.
+
+        A field without a value is as good as absent, except those named in `filled`: a filter that lost its value on
+        the way would find everything.
 
         Raises:
             InvalidInput: a value is not of its field's type or range; the message names the field.
         """
-        query: T = _query_as(self.scope["query_string"], kind)  # type: ignore[arg-type]  # a class can be hashed
+        query: T = _query_as(self.scope["query_string"], kind, filled)  # type: ignore[arg-type]  # a class can be hashed
         return query
 
     async def call(self) -> Call:
@@ -154,9 +161,40 @@ class Request:
         check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)
         if not key:
             raise InvalidInput("Idempotency-Key is empty", field="Idempotency-Key")
-        asked = (self.method.encode(), self.scope["path"].encode("utf-8", "replace"), self.scope["query_string"])
+        asked = (self.method.encode(), self._path_of_route(), self.scope["query_string"])
         fingerprint = hashlib.sha256(b"\0".join((*asked, await self.read()))).digest()
         return Retry(key, fingerprint, pack_answer, unpack_answer)
+
+    def _path_of_route(self) -> bytes:
+        """Return the path as it came, without the prefix of its wire: one API in two places."""
+        raw_path: bytes = self.scope["raw_path"]
+        dialect = self.site.table.dialect_of(raw_path)
+        return raw_path.removeprefix(dialect.prefix.encode()) if dialect is not None else raw_path
+
+
+def _half_a_pair(body: bytes) -> str | None:
+    """Return where in a body is text that Unicode has no bytes for, which our decoder calls truncated input."""
+    try:
+        return _find_half_a_pair(json.loads(body), "")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _find_half_a_pair(value: Any, place: str) -> str | None:
+    if isinstance(value, str):
+        return (place or "body") if _SURROGATE.search(value) else None
+    found: Iterable[str | None] = ()
+    if isinstance(value, list):
+        found = (_find_half_a_pair(each, f"{place}[{index}]") for index, each in enumerate(value))
+    elif isinstance(value, dict):
+        found = (
+            place or "body" if _SURROGATE.search(name) else _find_half_a_pair(each, f"{place}.{name}".lstrip("."))
+            for name, each in value.items()
+        )
+    return next((one for one in found if one is not None), None)
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def _give_up(task: asyncio.Task[Any] | None, late: list[bool]) -> None:
@@ -171,7 +209,8 @@ def _query_pairs(raw: bytes) -> Sequence[tuple[str, str]]:
     if not raw:
         return ()
     try:
-        pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
+        text = raw.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError as error:  # a UnicodeDecodeError is one
         raise InvalidInput("the query string is not valid UTF-8, or has too many fields", field="query") from error
     for name, value in pairs:
@@ -181,11 +220,14 @@ def _query_pairs(raw: bytes) -> Sequence[tuple[str, str]]:
 
 
 @lru_cache(maxsize=512)
-def _query_as(raw: bytes, kind: Any) -> Any:
+def _query_as(raw: bytes, kind: Any, filled: frozenset[str]) -> Any:
     listed = _listed_fields(kind)
     values: dict[str, Any] = {}
     for name, value in _query_pairs(raw):
-        if name in listed:
+        if not value:
+            if name in filled:
+                raise InvalidInput(f"{name} is empty: leave it out, or give it a value", field=name)
+        elif name in listed:
             values.setdefault(name, []).append(value)
         else:
             values[name] = value
@@ -196,6 +238,7 @@ def _query_as(raw: bytes, kind: Any) -> Any:
 
 
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]+)`")
+_ONE_OF: Final = re.compile(r"^Expected `str` matching regex '\^\(([a-z_|]+)\)\$'$")
 _PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
 
@@ -208,6 +251,8 @@ def invalid(error: msgspec.ValidationError) -> InvalidInput:
     if missing := _MISSING.match(text):
         field = f"{field}.{missing.group(1)}".lstrip(".")
         return InvalidInput(f"{field} is required", field=field)
+    if words := _ONE_OF.match(text):
+        return InvalidInput(f"{field} must be {words.group(1).replace('|', ' or ')}", field=field)
     text = text[:1].lower() + text[1:]
     return InvalidInput(f"{field or 'the body'}: {text}", field=field or "body")
 

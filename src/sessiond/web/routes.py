@@ -24,6 +24,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """As in the wire's document: `/api/sessions/{id}`."""
     handler: Handler
     summary: str
+    description: str = ""
     query: Any = None
     """A struct, one field a parameter."""
     body: Any = None

@@ -27,7 +27,8 @@ from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_par
 
 log: Final = logging.getLogger("sessiond.web")
 
-SEND_SECONDS: Final = 60.0  # a follower that takes nothing for a minute is gone, or costs more than it gives
+SEND_SECONDS: Final = 60.0  # a client that takes nothing for a minute is gone, or costs more than it gives
+SLICE_BYTES: Final = 64 * 1024  # what a server buffers before it waits for the client, so each slice is a wait at most
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -118,10 +119,10 @@ class Site:
             f"several APIs answer here: use {prefixes}, or a key made with --dialect {names}", field="path"
         )
 
-    def blame(self, claims: Sequence[Claim]) -> Dialect:
-        """Return the wire in whose words a caller without a key is refused."""
+    def blame(self, claims: Sequence[Claim], caller: Caller | None = None) -> Dialect:
+        """Return the wire in whose words to refuse a caller, who is None where nobody knows yet."""
         with suppress(InvalidInput):
-            return self.choose(claims, None).dialect
+            return self.choose(claims, caller).dialect
         return self.native
 
 
@@ -137,6 +138,8 @@ class _Exchange:
         self.claim: Claim | None = None
         self.caller: Caller | None = None
         self.request_id = ""
+        self._first = b""
+        """The first chunk of a stream, made before anything is sent."""
 
     @property
     def who(self) -> str:
@@ -167,7 +170,7 @@ class _Exchange:
         site, scope = self._site, self._scope
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         found = site.table.find(raw_path)
-        claims = found.claims.get(request.method) or self._no_claim(found, request.method, raw_path)
+        claims = found.claims.get(request.method) or await self._no_claim(request, found, raw_path)
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
@@ -182,35 +185,36 @@ class _Exchange:
             request.params = check_params(found.params)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
-            return await self._begun(answer)
+            await self._begin(answer)
         return answer
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
 
-    def _no_claim(self, found: Found, method: str, raw_path: bytes) -> list[Claim]:
-        if method == "HEAD" and "GET" in found.claims:
+    async def _no_claim(self, request: Request, found: Found, raw_path: bytes) -> list[Claim]:
+        if request.method == "HEAD" and "GET" in found.claims:
             return found.claims["GET"]
         if not found.claims:
             self.dialect = self._site.table.dialect_of(raw_path) or self.dialect
             raise NotFound("no such path")
-        others = [claim for claims in found.claims.values() for claim in claims]
-        self.dialect = others[0].dialect
+        self.dialect = await self._dialect_of_others(request, found)
         raise MethodNotAllowed(found.claims)
 
-    async def _begun(self, stream: Stream) -> Stream:
-        """Return the stream with its first chunk made: what goes wrong until then is an answer like any other."""
+    async def _dialect_of_others(self, request: Request, found: Found) -> Dialect:
+        """Return the wire that would have answered another method of the path, whoever asks."""
+        by_dialect = {claim.dialect.name: claim for claims in found.claims.values() for claim in claims}
+        claims = list(by_dialect.values())
+        caller = None
+        if len(claims) > 1:
+            with suppress(SessiondError):  # a key that is no good is not what is wrong here
+                caller = await self._site.authenticator.authenticate(request.credential)
+        return self._site.blame(claims, caller)
+
+    async def _begin(self, stream: Stream) -> None:
+        """Have a stream make its first chunk: what goes wrong until then is an answer like any other."""
         if stream.lasting and self._site.streams_open >= self._site._streams_max:
             raise Unavailable("too many streams are open", retry_after_seconds=10)
-        first = await anext(stream.chunks, b"")
-
-        async def chunks() -> AsyncIterator[bytes]:
-            async with aclosing(stream.chunks) as rest:  # type: ignore[type-var]  # generators, all of them
-                yield first
-                async for chunk in rest:
-                    yield chunk
-
-        return Stream(chunks(), stream.content_type, stream.headers, stream.lasting)
+        self._first = await anext(stream.chunks, b"")
 
     def _refuse(self, error: SessiondError) -> Answer:
         route = self.claim.route if self.claim is not None else None
@@ -234,42 +238,54 @@ class _Exchange:
         for name, value in answer.headers:
             headers.append((name.encode(), value.encode("utf-8", "replace")))
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": answer.body})
+        body = answer.body
+        if len(body) <= SLICE_BYTES:
+            await self._send({"type": "http.response.body", "body": body})
+            return
+        with suppress(_GoneError, TimeoutError):
+            for start in range(0, len(body), SLICE_BYTES):
+                end = start + SLICE_BYTES
+                await self._send_in_time(
+                    {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
+                )
 
     async def _stream(self, stream: Stream) -> int:
         headers = [(b"x-request-id", self.request_id.encode()), (b"content-type", stream.content_type.encode())]
         headers += [(name.encode(), value.encode()) for name, value in stream.headers]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        self._site.streams_open += stream.lasting
-        try:
-            if await self._write_chunks(stream):
+        # Closed here whether or not anybody ever iterates it: it has begun.
+        async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            whole = self._scope["method"] == "HEAD" or await self._write_chunks(chunks, lasting=stream.lasting)
+        if whole:
+            with suppress(_GoneError, TimeoutError):
                 await self._send_in_time({"type": "http.response.body", "body": b""})
-        finally:
-            self._site.streams_open -= stream.lasting
         return 200
 
-    async def _write_chunks(self, stream: Stream) -> bool:
+    async def _write_chunks(self, chunks: AsyncIterator[bytes], *, lasting: bool) -> bool:
         """Write a stream's chunks; whether it may end as if it were whole.
 
         It is too late for a status: what was cut short has no end, so that the client sees the connection break.
         """
         whole = True
+        self._site.streams_open += lasting
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._raise_when_gone())
-                async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them
-                    async for chunk in chunks:
-                        await self._send_in_time({"type": "http.response.body", "body": chunk, "more_body": True})
+                await self._send_in_time({"type": "http.response.body", "body": self._first, "more_body": True})
+                async for chunk in chunks:
+                    await self._send_in_time({"type": "http.response.body", "body": chunk, "more_body": True})
                 watching.cancel()
         except* (_GoneError, TimeoutError):
             whole = False
         except* SessiondError as group_of_one:
             reason = group_of_one.exceptions[0]
             log.info("stream ended: request_id=%s reason=%s", self.request_id, type(reason).__name__)
-            whole = stream.lasting
+            whole = lasting
         except* Exception:
             log.exception("a bug: request_id=%s path=%s", self.request_id, self.claim and self.claim.path)
             whole = False
+        finally:
+            self._site.streams_open -= lasting
         return whole
 
     async def _raise_when_gone(self) -> None:
@@ -278,8 +294,12 @@ class _Exchange:
         raise _GoneError
 
     async def _send_in_time(self, message: Message) -> None:
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._send(message)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(message)
+        except (RuntimeError, ConnectionError) as error:
+            # What a transport says that was closed a moment ago, in the middle of an answer that went well so far.
+            raise _GoneError from error
 
 
 class _GoneError(Exception):

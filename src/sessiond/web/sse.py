@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
-SILENCE_SECONDS: Final = 15.0  # nginx cuts a proxied stream after 60 s of silence, some clouds after 20
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 HEADERS: Final = (
     ("cache-control", "no-store"),

@@ -257,3 +257,16 @@ def test_ids_sort_in_the_order_of_creation(api: httpx.Client) -> None:
     ids = [SessionId(_create(api)["id"]) for _ in range(5)]
 
     assert ids == sorted(ids)
+
+
+def test_a_replay_is_shown_afresh_under_one_idempotency_key(api: httpx.Client, client: httpx.Client) -> None:
+    one, two = _create(api)["id"], _create(api)["id"]
+    headers = {"Idempotency-Key": "once"}
+    first = api.post(f"/api/v1/sessions/{one}/replay", headers=headers)
+    client.patch(f"/v1/sessions/{one}", json={"status": "paused"})
+    again = api.post(f"/api/v1/sessions/{one}/replay", headers=headers)
+    other = api.post(f"/api/v1/sessions/{two}/replay", headers=headers)
+
+    assert [len(answer.json()["steps"]) for answer in (first, again)] == [1, 2]
+    assert again.json()["steps"][1]["input"] == {"status": "paused"}
+    assert (other.status_code, other.json()["error"]) == (409, "Conflict")

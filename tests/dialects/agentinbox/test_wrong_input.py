@@ -111,6 +111,7 @@ def test_unknown_fields_are_ignored(api: httpx.Client) -> None:
         ("offset=1.5", "offset"),
         ("offset=99999999999999999999999999", "offset"),
         ("status=nonsense", "status"),
+        ("status=", "status"),
         ("status=created", "status"),
         ("status=paused", "status"),
         ("cursor=nonsense", "cursor"),

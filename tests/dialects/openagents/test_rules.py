@@ -292,3 +292,11 @@ def test_a_bug_is_a_500_in_this_wires_words() -> None:
         answer = render(Problem(error=Internal("internal server error"), path="/", request_id="r", route=route))
 
         assert (answer.status, json.loads(answer.body)) == (500, {"message": "internal server error", "status": 500})
+
+
+def test_a_filter_without_a_value_is_none(api: httpx.Client) -> None:
+    for number in range(2):
+        api.post(f"/api/exec/session/s{number}", json={"agentId": "a", "userName": "n", "userEmail": "e"})
+
+    assert len(api.get("/api/session?id=&agentId=").json()) == 2
+    assert len(api.get("/api/agent/a/session?query=").json()["rows"]) == 2

@@ -159,6 +159,14 @@ def test_content_of_parts_becomes_its_text(client: httpx.Client, api: httpx.Clie
     expected = [{"role": "user", "content": "one\ntwo"}]
 
     assert api.get(f"/api/sessions/{session_id}").json()["messages"] == expected
+
+
+def test_content_of_parts_without_text_becomes_their_json(client: httpx.Client, api: httpx.Client) -> None:
+    session_id = make_session(client, messages=[{"role": "user", "content": [{"type": "image", "url": "x"}]}])
+
+    expected = [{"role": "user", "content": '{"type":"image","url":"x"}'}]
+
+    assert api.get(f"/api/sessions/{session_id}").json()["messages"] == expected
     assert api.get("/api/sessions").json()["content"][0]["messages"] == expected
 
 

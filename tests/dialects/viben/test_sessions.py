@@ -119,8 +119,14 @@ def test_sessions_are_filtered(api: httpx.Client) -> None:
     assert listed(status="active") == [two]
     assert listed(status="created", agent_id="b") == [three]
     assert listed(task_id="t", agent_id="b", status="created") == []
-    assert listed(agent_id="", task_id="nothing") == []
-    assert listed(agent_id="") == [three, two, one]
+
+
+@pytest.mark.parametrize("query", ["agent_id=", "task_id", "status=", "agent_id=a&task_id="])
+def test_a_filter_without_a_value_is_refused(api: httpx.Client, query: str) -> None:
+    refused = api.get(f"/api/sessions?{query}")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+    assert query.rpartition("&")[2].strip("=") in refused.json()["error"]["message"]
 
 
 def test_a_limit_and_a_cursor_bound_the_list(api: httpx.Client) -> None:

@@ -30,7 +30,7 @@ async def create_session(request: Request) -> Answer:
 
 
 async def list_sessions(request: Request) -> Answer:
-    query = request.query_as(shapes.ListSessions)
+    query = request.query_as(shapes.ListSessions, filled=shapes.FILTERS)
     page = await sessions.read_page(
         await request.call(),
         query.parse(),
@@ -79,6 +79,7 @@ async def get_timeline(request: Request) -> Stream:
 async def replay_session(request: Request) -> Stream:
     call = await request.call()
     session = await sessions.get(call, request.params[0])
+    await call.claim()
     return Stream(_steps(call, session))
 
 

@@ -164,6 +164,10 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return {name: value for name, value in said.items() if value is not None}
 
 
+FILTERS: Final = frozenset({"status"})
+"""Without a value this is refused: an empty variable in a script must not ask for everything."""
+
+
 class ListSessions(msgspec.Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT
     offset: Annotated[int, Meta(ge=0, le=OFFSET_MAX)] = 0

@@ -32,7 +32,7 @@ async def append_messages(request: Request) -> Answer:
 
 
 async def list_messages(request: Request) -> Answer:
-    query = request.query_as(queries.ListMessages)
+    query = request.query_as(queries.ListMessages, filled=queries.FILTERS)
     wanted = _stretch(query)
     found = await messages.read_page(
         await request.call(),
@@ -52,7 +52,7 @@ async def get_message(request: Request) -> Answer:
 
 
 async def list_events(request: Request) -> Answer:
-    query = request.query_as(queries.ListEvents)
+    query = request.query_as(queries.ListEvents, filled=queries.FILTERS)
     wanted = _stretch(query)
     if query.type and wanted.with_total:
         raise InvalidInput("include=total cannot be combined with type", field="include")
@@ -61,7 +61,7 @@ async def list_events(request: Request) -> Answer:
         request.params[0],
         after=wanted.after,
         before=wanted.before,
-        types=queries.check_values(query.type, "type"),
+        types=queries.check_types(query.type),
         descending=wanted.descending,
         limit=query.limit,
         offset=query.offset,
@@ -89,6 +89,7 @@ async def stream_events(request: Request) -> Stream:
 async def replay_session(request: Request) -> Stream:
     call = await request.call()
     session = await sessions.get(call, request.params[0])
+    await call.claim()
     return Stream(_steps(call, session))
 
 
@@ -142,11 +143,13 @@ def _log_answer(
     def cursor(seq: int, *, backwards: bool) -> str:
         return pack_cursor(LogPosition(seq, descending, backwards))
 
+    # Nothing there: what is before it are the last of all.
+    first = page[0].seq if page else 0 if descending else SEQ_MAX
     return json_answer(
         shapes.LogPageOut(
             data=out(page),
             next_cursor=cursor(page[-1].seq, backwards=False) if page and after_it else None,
-            prev_cursor=cursor(page[0].seq, backwards=True) if page and before_it else None,
+            prev_cursor=cursor(first, backwards=True) if before_it else None,
             total=total if wanted.with_total else UNSET,
         )
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+import re
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,9 +15,17 @@ from sessiond.core.session import Status
 
 T = TypeVar("T")
 
+TYPE: Final = r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$"
+
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+FILTERS: Final = frozenset(
+    {"agent_id", "user_id", "task_id", "status", "created_after", "created_before", "type", "after", "before"}
+)
+"""What narrows a list. Without a value it is refused: an empty variable in a script must not ask for everything."""
 
 
 class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +56,7 @@ class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListEvents(ListMessages, frozen=True, kw_only=True):
-    type: list[Annotated[str, Meta(pattern=r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$", max_length=100)]] = []
+    type: list[Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": TYPE})]] = []
 
 
 class ListKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +78,17 @@ def check_values(values: list[T], field: str) -> tuple[T, ...]:
     if len(unique) > FILTER_MAX_VALUES:
         raise InvalidInput(f"{field} takes at most {FILTER_MAX_VALUES} values", field=field)
     return unique
+
+
+def check_types(values: list[str]) -> tuple[str, ...]:
+    """Return the types of events that are wanted, each once.
+
+    Raises:
+        InvalidInput: one cannot be a type, or there are too many.
+    """
+    if not all(re.search(TYPE, value) for value in values):
+        raise InvalidInput("type must be a type of event such as message.user, or its beginning and *", field="type")
+    return check_values(values, "type")
 
 
 def check_offset(offset: int, cursor: str | None) -> int:

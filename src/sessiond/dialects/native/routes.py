@@ -9,9 +9,10 @@ import msgspec
 from msgspec import UNSET
 
 from sessiond.actions import keys, sessions
+from sessiond.core.caller import Scope
 from sessiond.core.ids import parse_id
 from sessiond.core.metadata import check_filter
-from sessiond.core.page import SessionPage, pack_cursor, position_of, unpack_cursor
+from sessiond.core.page import SessionPage, end_of, pack_cursor, position_of, unpack_cursor
 from sessiond.core.session import Session, SessionFilter, Sort
 from sessiond.dialects.native import logs, queries, shapes
 from sessiond.web import operations
@@ -27,6 +28,9 @@ async def create_session(request: Request) -> Answer:
 
     def answer(created: sessions.Created) -> Answer:
         session = created.session
+        if not created.new:
+            # Its id was the caller's to choose, what it holds is not theirs to see for that.
+            call.caller.require(Scope.SESSIONS_READ)
         location = ("location", f"/v1/sessions/{quote(session.id, safe='')}")
         return _session(session, 201 if created.new else 200, location)
 
@@ -41,7 +45,7 @@ async def create_session(request: Request) -> Answer:
 
 
 async def list_sessions(request: Request) -> Answer:
-    query = request.query_as(queries.ListSessions)
+    query = request.query_as(queries.ListSessions, filled=queries.FILTERS)
     metadata = [
         check_filter(name.removeprefix("metadata."), value)
         for name, value in request.query_pairs()
@@ -127,7 +131,9 @@ async def create_key(request: Request) -> Answer:
         # What is kept for a retry has no secret in it: secrets are stored nowhere.
         call.retry = msgspec.structs.replace(call.retry, pack=_pack_without_secret)
     dialects = frozenset(dialect.name for dialect in request.site.table.dialects)
-    return await keys.create(call, body.parse(dialects), lambda made: json_answer(shapes.made_key_out(made), 201))
+    return await keys.create(
+        call, body.parse(dialects, at_us=call.now_us), lambda made: json_answer(shapes.made_key_out(made), 201)
+    )
 
 
 async def revoke_key(request: Request) -> Answer:
@@ -146,7 +152,9 @@ def _nothing(_result: None) -> Answer:
 
 def _cursors(page: SessionPage, sort: Sort, *, descending: bool) -> tuple[str | None, str | None]:
     if not page.sessions:
-        return None, None
+        # Nothing there: what is before it are the last of all.
+        end = end_of(sort, descending=descending)
+        return None, pack_cursor(end) if page.more_before else None
     first, last = page.sessions[0], page.sessions[-1]
     return (
         pack_cursor(position_of(last, sort, descending=descending)) if page.more_after else None,
@@ -193,6 +201,8 @@ ROUTES: Final = (
         path="/v1/sessions",
         handler=list_sessions,
         summary="List sessions",
+        description="Any number of parameters `metadata.<key>` filter by a value in the metadata: a string, a number or"
+        " a boolean, as JSON writes it but without quotation marks.",
         query=queries.ListSessions,
         answers={200: shapes.SessionPage} | _ERRORS,
     ),
@@ -281,7 +291,7 @@ ROUTES: Final = (
         path="/v1/sessions/{session_id}/replay",
         handler=logs.replay_session,
         summary="Show what was done, step by step",
-        answers={200: shapes.Steps} | _FINDS,
+        answers={200: shapes.Steps, 422: shapes.ProblemOut} | _FINDS,
     ),
     Route(method="GET", path="/v1/me", handler=me, summary="Who am I", answers={200: shapes.Me} | _ERRORS),
     Route(

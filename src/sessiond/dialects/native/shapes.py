@@ -13,7 +13,7 @@ from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core import errors
 from sessiond.core.caller import Caller, Key, Scope
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event, StoredMessage
+from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, Event, StoredMessage
 from sessiond.core.ids import EVENT, make_event_id, parse_id
 from sessiond.core.limits import (
     MESSAGES_PER_APPEND,
@@ -285,15 +285,18 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     expires_at: str | None = None
 
-    def parse(self, dialects: frozenset[str]) -> NewKey:
+    def parse(self, dialects: frozenset[str], *, at_us: int) -> NewKey:
         if self.dialect is not None and self.dialect not in dialects:
             raise InvalidInput(f"dialect must be one of {', '.join(sorted(dialects))}", field="dialect")
+        expires_at_us = parse_time(self.expires_at, "expires_at") if self.expires_at is not None else None
+        if expires_at_us is not None and expires_at_us <= at_us:
+            raise InvalidInput("expires_at must be a time to come", field="expires_at")
         return NewKey(
             name=_text(self.name, "name"),
             scopes=frozenset(self.scopes),
             dialect=self.dialect,
             user_id=_id(self.user_id, "user_id"),
-            expires_at_us=parse_time(self.expires_at, "expires_at") if self.expires_at is not None else None,
+            expires_at_us=expires_at_us,
         )
 
 
@@ -382,8 +385,31 @@ def event_out(event: Event) -> EventOut:
         iso_micros(event.created_at_us),
         event.actor,
         event.run_id,
-        msgspec.Raw(event.body),
+        msgspec.Raw(_data(event)),
     )
+
+
+_fields: Final = msgspec.json.Decoder(JsonObject)
+
+
+def _data(event: Event) -> bytes:
+    """Return what an event says, in this wire's words; only where the log has others, it is decoded."""
+    body = event.body
+    if event.type in (SESSION_CREATED, SESSION_UPDATED) and (b'"expires_at_us"' in body or b'"accept_terms"' in body):
+        return encode(_translated(_fields.decode(body)))
+    return body
+
+
+def _translated(fields: JsonObject) -> JsonObject:
+    return dict(_translated_field(name, value) for name, value in fields.items())
+
+
+def _translated_field(name: str, value: Any) -> tuple[str, Any]:
+    if name == "expires_at_us":
+        return "expires_at", _iso(value)
+    if name == "accept_terms":
+        return name, value == "true" if value is not None else None
+    return name, value
 
 
 def events_out(events: Sequence[Event]) -> list[msgspec.Raw]:
@@ -391,7 +417,14 @@ def events_out(events: Sequence[Event]) -> list[msgspec.Raw]:
 
 
 def step_out(step: Step) -> StepOut:
-    return StepOut(step.index, iso_micros(step.at_us), step.action, step.input, step.output, step.duration_us / 1000)
+    return StepOut(
+        step.index,
+        iso_micros(step.at_us),
+        step.action,
+        _translated(step.input),
+        step.output,
+        step.duration_us / 1000,
+    )
 
 
 def key_out(key: Key) -> KeyOut:

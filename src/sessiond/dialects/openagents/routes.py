@@ -13,25 +13,24 @@ from sessiond.core.ids import parse_id
 from sessiond.core.page import pack_cursor, position_of
 from sessiond.core.session import Session, SessionFilter, Sort
 from sessiond.dialects.openagents import shapes
-from sessiond.web.answers import Answer, Stream, encode, json_answer
+from sessiond.web.answers import Answer, Stream, encode, gathered, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.routes import Dialect, Problem, Route
 
 PAGE_SESSIONS: Final = 100  # read together, with their messages
-CHUNK_BYTES: Final = 256 * 1024  # a chunk costs a system call, and waits in memory for the client to take it
 
 
 async def list_sessions(request: Request) -> Stream:
     call = await _call(request)
     wanted = request.query_as(shapes.ListSessions).parse()
-    return Stream(_gathered(_all_sessions(call, wanted)))
+    return Stream(gathered(_all_sessions(call, wanted)))
 
 
 async def find_sessions(request: Request) -> Stream:
     call = await _call(request)
     query = request.query_as(shapes.FindSessions)
     wanted = query.parse(request.params[0])
-    return Stream(_gathered(_page_of_sessions(call, wanted, query)))
+    return Stream(gathered(_page_of_sessions(call, wanted, query)))
 
 
 async def create_session(request: Request) -> Answer:
@@ -162,17 +161,6 @@ async def _rows(call: Call, rows: Sequence[Session]) -> AsyncIterator[bytes]:
                     separator = b","
         yield after
         separator = b","
-
-
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield pieces joined to chunks worth sending."""
-    chunk = bytearray()
-    async for piece in pieces:
-        chunk += piece
-        if len(chunk) >= CHUNK_BYTES:
-            yield bytes(chunk)
-            chunk.clear()
-    yield bytes(chunk)
 
 
 def render(problem: Problem) -> Answer:

@@ -15,11 +15,9 @@ from sessiond.core.event import StoredMessage
 from sessiond.core.metadata import JsonObject
 from sessiond.core.session import Session, SessionFilter
 from sessiond.dialects.operativus import shapes
-from sessiond.web.answers import Answer, Stream, encode, iso_millis, json_answer
+from sessiond.web.answers import Answer, Stream, encode, gathered, iso_millis, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.routes import Dialect, Problem, Route
-
-CHUNK_BYTES: Final = 64 * 1024  # sending a chunk costs as much as making some kilobytes of it
 
 
 async def list_sessions(request: Request) -> Stream:
@@ -41,13 +39,13 @@ async def list_sessions(request: Request) -> Stream:
         with_total=True,
     )
     opening = encode(shapes.page_out(page, number=query.page, size=query.limit)).removesuffix(b"]}")
-    return Stream(_gathered(_enclosed(opening, _sessions(call, page.sessions))))
+    return Stream(gathered(_enclosed(opening, _sessions(call, page.sessions))))
 
 
 async def get_session(request: Request) -> Stream:
     call = await request.call()
     session = await sessions.get(call, request.params[0])
-    return Stream(_gathered(_sessions(call, [session])), headers=(("etag", session.etag),))
+    return Stream(gathered(_sessions(call, [session])), headers=(("etag", session.etag),))
 
 
 async def list_runs(request: Request) -> Answer:
@@ -86,18 +84,6 @@ async def _sessions(call: Call, wanted: Sequence[Session]) -> AsyncIterator[byte
 
 def _messages(page: Sequence[StoredMessage]) -> bytes:
     return b",".join(encode(shapes.message_out(event)) for event in page)
-
-
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Put pieces together until they are worth sending."""
-    gathered, size = list[bytes](), 0
-    async for piece in pieces:
-        gathered.append(piece)
-        size += len(piece)
-        if size >= CHUNK_BYTES:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join(gathered)
 
 
 def render(problem: Problem) -> Answer:

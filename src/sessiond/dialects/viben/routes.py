@@ -20,7 +20,7 @@ PAGE: Final = 100  # what is read at once of a list, and the bound of one that i
 
 
 async def list_sessions(request: Request) -> Answer | Stream:
-    query = request.query_as(shapes.ListSessions)
+    query = request.query_as(shapes.ListSessions, filled=shapes.FILTERS)
     wanted = SessionFilter(
         agent_ids=(query.agent_id,) if query.agent_id is not None else (),
         task_ids=(query.task_id,) if query.task_id is not None else (),

@@ -121,6 +121,10 @@ class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
         return make_message(Role.USER, self.content)
 
 
+FILTERS: Final = frozenset({"task_id", "agent_id", "status"})
+"""Without a value these are refused: an empty variable in a script must not ask for everything."""
+
+
 class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None = None
     agent_id: str | None = None
