@@ -3,7 +3,7 @@
 The floor is the same HTTP server answering a constant 200-byte JSON through Starlette. It is measured again before
 and after every row, since these machines are shared and slow down and speed up; a row is the median of its rounds.
 
-    python -m bench [--engine sqlite|postgres] [--connections 64] [--rounds 3] [--sessions 100000] [--json]
+    python -m bench [--engine sqlite|postgres] [--connections 64] [--rounds 5] [--sessions 100000] [--json]
 """
 
 from __future__ import annotations
@@ -56,30 +56,43 @@ class Bench:
 
     def measure(self, request: str, requests: list[bytes], *, expected: int = 200, budget: float | None = None) -> Row:
         """Send `requests` in rounds, the floor in between, and note the median."""
-        share = len(requests) // self.rounds
-        costs, ratios, rates = [], [], []
+        return self.compare([(request, requests)], expected=expected, budget=budget)[0]
+
+    def compare(
+        self, kinds: list[tuple[str, list[bytes]]], *, expected: int = 200, budget: float | None = None
+    ) -> list[Row]:
+        """Measure several kinds of request in turns, so that a machine that slows down slows them all alike."""
+        costs: list[list[float]] = [[] for _ in kinds]
+        ratios: list[list[float]] = [[] for _ in kinds]
+        rates: list[list[float]] = [[] for _ in kinds]
         before = self.floor.cost(self.connections)
         for number in range(self.rounds):
-            part = requests[number * share : (number + 1) * share]
-            cpu = self.server.cpu_seconds()
-            load = run_load(self.server.port, part, connections=self.connections, expected=expected)
-            cost = (self.server.cpu_seconds() - cpu) / len(part)
-            after = self.floor.cost(self.connections)
-            costs.append(cost)
-            ratios.append(cost / ((before + after) / 2))
-            rates.append(load.requests / load.seconds)
-            before = after
-        row = Row(
-            engine=self.server.engine,
-            request=request,
-            cpu_us=median(costs) * 1e6,
-            ratio=median(ratios),
-            budget=budget,
-            per_second=median(rates),
-        )
-        self.rows.append(row)
-        print(_line(row), file=sys.stderr, flush=True)
-        return row
+            for which, (_, requests) in enumerate(kinds):
+                share = len(requests) // self.rounds
+                part = requests[number * share : (number + 1) * share]
+                cpu = self.server.cpu_seconds()
+                load = run_load(self.server.port, part, connections=self.connections, expected=expected)
+                cost = (self.server.cpu_seconds() - cpu) / len(part)
+                after = self.floor.cost(self.connections)
+                costs[which].append(cost)
+                ratios[which].append(cost / ((before + after) / 2))
+                rates[which].append(load.requests / load.seconds)
+                before = after
+        rows = [
+            Row(
+                engine=self.server.engine,
+                request=request,
+                cpu_us=median(costs[which]) * 1e6,
+                ratio=median(ratios[which]),
+                budget=budget,
+                per_second=median(rates[which]),
+            )
+            for which, (request, _) in enumerate(kinds)
+        ]
+        for row in rows:
+            print(_line(row), file=sys.stderr, flush=True)
+        self.rows += rows
+        return rows
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         return make_request(method, path, key=self.server.key, body=body)
@@ -121,14 +134,21 @@ def run(bench: Bench, *, many_sessions: int) -> None:
     short, long = bench.make_log(FEW_MESSAGES), bench.make_log(MANY_MESSAGES)
     fifty = bench.make_log(60)
     last_50 = "?order=desc&limit=50"
-    measure("last 50 messages", [ask("GET", f"/v1/sessions/{fifty}/messages{last_50}")] * 1500, budget=6)
-    few_last = bench.rows[-1]
-    measure("last 50 of 10,000", [ask("GET", f"/v1/sessions/{long}/messages{last_50}")] * 1500)
-    many_last = bench.rows[-1]
-    measure("append to 10", [ask("POST", f"/v1/sessions/{short}/messages", MESSAGE)] * 3000, expected=201)
-    few_append = bench.rows[-1]
-    measure("append to 10,000", [ask("POST", f"/v1/sessions/{long}/messages", MESSAGE)] * 3000, expected=201)
-    many_append = bench.rows[-1]
+    few_last, many_last = bench.compare(
+        [
+            ("last 50 messages", [ask("GET", f"/v1/sessions/{fifty}/messages{last_50}")] * 2_000),
+            ("last 50 of 10,000", [ask("GET", f"/v1/sessions/{long}/messages{last_50}")] * 2_000),
+        ],
+        budget=6,
+    )
+    few_append, many_append = bench.compare(
+        [
+            ("append to 10", [ask("POST", f"/v1/sessions/{short}/messages", MESSAGE)] * 5_000),
+            ("append to 10,000", [ask("POST", f"/v1/sessions/{long}/messages", MESSAGE)] * 5_000),
+        ],
+        expected=201,
+        budget=4,
+    )
 
     bench.fill(many_sessions)
     measure(f"list 20 of {many_sessions:,}", [ask("GET", "/v1/sessions?limit=20&include=total")] * 1500, budget=10)
@@ -170,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--engine", choices=("sqlite", "postgres"), action="append", help="default: both")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=100_000, help="how many are many")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON at the end")
     options = parser.parse_args()
