@@ -1,7 +1,7 @@
 """SQLite: one writer thread that commits in groups, and readers that never wait for it.
 
 Calling a thread for every write costs 100 µs of CPU and an fsync 200 µs. So the writer takes everything that is
-queued, runs each operation under its own savepoint inside one transaction, commits once, and then answers all.
+queued, runs it in one transaction, commits once, and then answers all; an operation that fails takes no other along.
 Operations are the same coroutines PostgreSQL awaits; here nothing in them suspends, so `_drive` runs them to their
 end without an event loop.
 """
@@ -264,8 +264,15 @@ class SqliteEngine:
         tx = SqliteTx(self._writer_connection, self._statements)
         try:
             self._writer_connection.execute("begin immediate")
-            for write in group:
-                self._run(write, tx)
+            if not _run_all(group, tx):
+                # One of them failed. So that it takes no other along, each has a savepoint of its own this time; always
+                # to do so would cost each two statements more.
+                if self._writer_connection.in_transaction:
+                    self._writer_connection.execute("rollback")
+                tx = SqliteTx(self._writer_connection, self._statements)
+                self._writer_connection.execute("begin immediate")
+                for write in group:
+                    self._run(write, tx)
             tx.flush()
             self._writer_connection.execute("commit")
         except Exception as error:
@@ -328,6 +335,16 @@ class SqliteEngine:
             else:
                 write.future.set_result(write.result)
         self.watches.wake(woken)
+
+
+def _run_all(group: list[_Write], tx: SqliteTx) -> bool:
+    """Run a group as if nothing could fail; False when something did, and all of it must be undone."""
+    try:
+        for write in group:
+            write.result = _drive(write.operation(tx))
+    except Exception:
+        return False
+    return True
 
 
 def _read(operation: Operation[T], tx: SqliteTx) -> T:
