@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sessiond.actions.call import Call
@@ -53,9 +54,17 @@ async def read_page(
 
 async def read_all(call: Call, session: Session) -> AsyncIterator[list[Event]]:
     """Yield a session's whole log, as it was when `session` was read, in pages that fit in memory."""
+    async for page in read_through(session, partial(read_page, call, session.id)):
+        yield page
+
+
+async def read_through(
+    session: Session, read: Callable[..., Coroutine[Any, Any, LogPage[E]]]
+) -> AsyncIterator[list[E]]:
+    """Yield page after page of a log up to where it was when `session` was read; `read` is a `read_page` of it."""
     after = 0
     while after < session.last_seq:
-        found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
+        found = await read(after=after, before=session.last_seq + 1, limit=PAGE_MAX)
         if found.session.created_at_us != session.created_at_us:
             return  # deleted, and made again under its id
         if found.events:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
 from sessiond.actions.call import A, Call
-from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, require_still
+from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_through, require_still
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
 from sessiond.core.event import Event, StoredMessage, message_entry
 from sessiond.core.ids import SessionId, parse_event_id
-from sessiond.core.limits import PAGE_MAX
 from sessiond.core.message import Message
 from sessiond.core.page import LogPage
 from sessiond.core.session import ACTIVE, CREATED, Session
@@ -109,16 +109,8 @@ async def read_page(
 
 async def read_all(call: Call, session: Session) -> AsyncIterator[list[StoredMessage]]:
     """Yield all messages of a session, as it was when `session` was read, in pages that fit in memory."""
-    after = 0
-    while after < session.last_seq:
-        found = await read_page(call, session.id, after=after, before=session.last_seq + 1, limit=PAGE_MAX)
-        if found.session.created_at_us != session.created_at_us:
-            return  # deleted, and made again under its id
-        if found.events:
-            yield found.events
-        if not found.more:
-            return
-        after = found.events[-1].seq
+    async for page in read_through(session, partial(read_page, call, session.id)):
+        yield page
 
 
 async def read_each(

@@ -118,9 +118,6 @@ class _Combiner:
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._under_way = False
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     async def add(self, item: Any) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
