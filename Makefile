@@ -31,7 +31,7 @@ check: setup $(VENV)/dev ## Lint, formatting, types, and the floors of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup $(VENV)/dev ## Measure what we claim about speed (ARGS="append")
+bench: setup $(VENV)/dev ## Measure what we claim about speed (ARGS="runs")
 	$(BIN)/python -m bench $(ARGS)
 
 constraints: ## Pin everything anew, to the newest versions, in constraints.txt

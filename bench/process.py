@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import sys
 import urllib.request
 from pathlib import Path
 from typing import IO, Any, Final, Self
+
+import asyncpg
 
 from bench.load import make_request, run_load
 
@@ -111,6 +114,28 @@ class Sessiond(_Process):
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             decoded: dict[str, Any] = json.load(answer)
             return decoded
+
+    def settle(self) -> None:
+        """Have PostgreSQL look at what is in its tables, as it does by itself within a minute.
+
+        Until then it plans for empty ones: it finds a session by reading all of its workspace's.
+        """
+
+        async def analyze() -> None:
+            connection = await asyncpg.connect(self._database)
+            try:
+                await connection.execute("analyze")
+            finally:
+                await connection.close()
+
+        if self.engine == "postgres":
+            asyncio.run(analyze())
+
+    def add_agent(self, agent_id: str, *arguments: str) -> None:
+        subprocess.check_call(
+            [sys.executable, "-m", "sessiond", "agents", "add", agent_id, "--database", self._database, *arguments],
+            stdout=subprocess.DEVNULL,
+        )
 
     def count_sessions(self) -> int:
         total: int = self.call("GET", "/v1/sessions?limit=1&include=total")["total"]

@@ -119,7 +119,7 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 async def _listening(settings: Settings) -> AsyncIterator[tuple[str, Site]]:
     held, ready = server._reserve(settings.host, settings.port), asyncio.Event()
     port = held.getsockname()[1]
-    async with server.open_site(settings, access=None) as site:
+    async with server.open_site(settings, access=None) as site, server.open_worker(settings, site.engine):
         http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set)
         running = asyncio.create_task(http.serve([held]))
         await ready.wait()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from sessiond.telemetry import BUCKETS, LINES_MAX, AccessLog, Telemetry
+from sessiond.telemetry import BUCKETS, LINES_MAX, RUN_BUCKETS, AccessLog, Telemetry
 
 
 def count(
@@ -58,7 +58,7 @@ def test_methods_that_somebody_made_up_share_one_label() -> None:
     for number in range(50):
         count(telemetry, seconds=0, method=f"X{number}")
 
-    methods = {dict(labels).get("method") for _, labels in samples(telemetry)}
+    methods = {dict(labels)["method"] for name, labels in samples(telemetry) if name.startswith("sessiond_request_")}
 
     assert methods == {"OTHER"}
 
@@ -68,6 +68,34 @@ def test_labels_hold_any_text() -> None:
     count(telemetry, seconds=0, route='/v1/"x"\\n\n{id}')
 
     assert '/v1/"x"\\n\n{id}' in {dict(labels).get("route") for _, labels in samples(telemetry)}
+
+
+@given(st.lists(st.floats(0, 4000, allow_subnormal=False) | st.sampled_from(RUN_BUCKETS), min_size=1, max_size=30))
+def test_runs_are_counted_by_what_became_of_them_and_timed_by_runner(durations: list[float]) -> None:
+    telemetry = Telemetry()
+    for number, seconds in enumerate(durations):
+        telemetry.run_ended(runner="echo", status="failed" if number % 2 else "completed", seconds=seconds)
+
+    read = samples(telemetry)
+
+    ended = {dict(labels)["status"]: value for (name, labels), value in read.items() if name == "sessiond_runs_total"}
+    assert ended.get("failed", 0) == len(durations) // 2
+    assert sum(ended.values()) == len(durations)
+    for bound in RUN_BUCKETS:
+        bucket = read["sessiond_run_seconds_bucket", frozenset({("runner", "echo"), ("le", str(bound))})]
+        assert bucket == sum(seconds <= bound for seconds in durations)
+    assert abs(read["sessiond_run_seconds_sum", frozenset({("runner", "echo")})] - sum(durations)) < 1e-6
+
+
+def test_a_run_that_started_before_it_was_queued_by_another_clock_started_at_once() -> None:
+    telemetry = Telemetry()
+    telemetry.run_started(seconds=-0.5)
+    telemetry.run_started(seconds=0.25)
+
+    read = samples(telemetry)
+
+    assert read["sessiond_run_start_seconds_count", frozenset()] == 2
+    assert read["sessiond_run_start_seconds_sum", frozenset()] == 0.25
 
 
 def test_gauges_and_summaries_show_what_is_true_when_asked() -> None:
@@ -161,12 +189,16 @@ def test_processes_tell_each_other_what_they_counted_and_one_that_ended_keeps_it
     other.gauge("sessiond_open", "Open.", lambda: 4)
     for telemetry in (one, other):
         count(telemetry, seconds=0)
+        telemetry.run_started(seconds=0)
+        telemetry.run_ended(runner="echo", status="completed", seconds=1)
         telemetry.share()
 
     read = samples(other)
 
     counted = [value for (name, _), value in read.items() if name == "sessiond_request_seconds_count"]
     assert (counted, read["sessiond_open", frozenset()]) == ([2], 4)
+    assert read["sessiond_runs_total", frozenset({("runner", "echo"), ("status", "completed")})] == 2
+    assert read["sessiond_run_start_seconds_count", frozenset()] == 2
 
 
 def test_a_folder_that_is_gone_or_broken_costs_what_the_others_counted_and_nothing_else(tmp_path: Path) -> None:

@@ -12,20 +12,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import uvloop
 
 from sessiond import __version__
 from sessiond.core.errors import SessiondError, Unavailable
 from sessiond.dialects import agentinbox, native, openagents, operativus, viben
+from sessiond.runners.worker import Worker
 from sessiond.settings import Settings
 from sessiond.storage import counts, idempotency
-from sessiond.storage.engine import Tx
+from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.open import open_engine, sqlite_path
 from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
 from sessiond.web.connections import BACKLOG, HttpServer
@@ -42,6 +43,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     agentinbox.DIALECT,
 )
 
+GIVE_BACK_SECONDS: Final = 4.0  # an agent that is told to stop is gone within two
 HOUSEKEEPING_SECONDS: Final = 2.0
 SWEEP_ROUNDS: Final = 30
 CRASH_LOOP_SECONDS: Final = 2.0
@@ -57,12 +59,7 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
 
     `shared` is a folder where processes that serve together leave their metrics for each other.
     """
-    engine = await open_engine(
-        settings.database,
-        queue_max=settings.write_queue_max,
-        pool_max=settings.pool_max,
-        command_timeout_seconds=settings.command_timeout_seconds,
-    )
+    engine = await _open_engine(settings)
     try:
         site = Site(
             DIALECTS,
@@ -87,6 +84,38 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
         await engine.close()
 
 
+async def _open_engine(settings: Settings) -> Engine:
+    return await open_engine(
+        settings.database,
+        queue_max=settings.write_queue_max,
+        pool_max=settings.pool_max,
+        command_timeout_seconds=settings.command_timeout_seconds,
+    )
+
+
+@asynccontextmanager
+async def open_worker(
+    settings: Settings, engine: Engine, *, telemetry: Telemetry | None = None
+) -> AsyncIterator[Worker]:
+    """Work on runs until the block ends; then let those under way finish, and give back the rest."""
+    worker = Worker(engine, runs_max=settings.runs_max, lease_seconds=settings.lease_seconds, telemetry=telemetry)
+    if telemetry is not None:
+        telemetry.gauge("sessiond_runs_under_way", "Runs that agents are at work on.", lambda: worker.under_way)
+    working = asyncio.create_task(worker.work() if settings.runs_max else asyncio.sleep(0))
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await asyncio.wait({working}, timeout=settings.shutdown_seconds - worker.stopped_seconds)
+        if not working.done():
+            log.warning("%d runs were not finished and are given back", worker.under_way)
+            worker.give_back()
+            await asyncio.wait({working}, timeout=GIVE_BACK_SECONDS)
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+
 def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     """Serve until told to stop by SIGTERM or SIGINT; `announce` is given the URL once requests are answered.
 
@@ -104,6 +133,12 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
     with TemporaryDirectory(prefix="sessiond-") as shared:
         failed = _supervise(settings, held, lambda: announce(url), Path(shared))
     os._exit(1 if failed else 0)
+
+
+def work(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
+    """Do runs until told to stop by SIGTERM or SIGINT; `announce` is given the worker's name once it looks for some."""
+    _allow_many_files()
+    _end(_do_runs(settings, announce))
 
 
 def check_workers(settings: Settings) -> None:
@@ -162,8 +197,13 @@ async def _sweep(site: Site) -> None:
 def _work(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:
     """Be one serving process."""
     access = AccessLog() if settings.log_level in ("debug", "info") else None
+    _end(_serve(settings, held, access, ready, shared), access)
+
+
+def _end(doing: Coroutine[Any, Any, int], access: AccessLog | None = None) -> NoReturn:
+    """Run the program, and end the process with what it returns."""
     try:
-        code = uvloop.run(_serve(settings, held, access, ready, shared))
+        code = uvloop.run(doing)
     except SessiondError as error:
         log.error("%s", error)
         code = 1
@@ -175,6 +215,25 @@ def _work(settings: Settings, held: socket.socket, ready: Callable[[], None], sh
     os._exit(code)
 
 
+async def _do_runs(settings: Settings, announce: Callable[[str], None]) -> int:
+    stop = _stop_on_signals()
+    engine = await _open_engine(settings)
+    try:
+        async with open_worker(settings, engine) as worker:
+            announce(worker.name)
+            await stop.wait()
+    finally:
+        await engine.close()
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 async def _serve(
     settings: Settings,
     held: socket.socket,
@@ -182,10 +241,11 @@ async def _serve(
     ready: Callable[[], None],
     shared: Path | None,
 ) -> int:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with open_site(settings, access=access, shared=shared) as site:
+    stop = _stop_on_signals()
+    async with (
+        open_site(settings, access=access, shared=shared) as site,
+        open_worker(settings, site.engine, telemetry=site.telemetry) as worker,
+    ):
         server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
         # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
@@ -194,6 +254,7 @@ async def _serve(
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.stop()
+        worker.stop()
         site.close_streams()
         finished, _ = await asyncio.wait({running}, timeout=settings.shutdown_seconds)
         if not finished:
@@ -237,7 +298,7 @@ def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None
             held.close()
             for pid in started:
                 os.kill(pid, signal.SIGTERM)
-        if stopping and time.monotonic() - stopping > settings.shutdown_seconds + 5:
+        if stopping and time.monotonic() - stopping > settings.shutdown_seconds + GIVE_BACK_SECONDS + 5:
             for pid in started:
                 os.kill(pid, signal.SIGKILL)
         while started and (ended := os.waitpid(-1, os.WNOHANG))[0]:

@@ -46,11 +46,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     command_timeout_seconds: Annotated[
         float, Meta(gt=0, description="How long PostgreSQL may take over one command.")
     ] = 30.0
+    runs_max: Annotated[
+        int,
+        Meta(ge=0, le=10_000, description="Runs of agents a process works on at once; 0: it leaves them to others."),
+    ] = 100
+    lease_seconds: Annotated[
+        float, Meta(ge=0.5, le=300, description="How soon a run whose process was lost is taken over by another.")
+    ] = 8.0
+    agents_file: Annotated[
+        str | None, Meta(description="A TOML file of agents that a start registers; none unless given.")
+    ] = None
     keep_alive_seconds: Annotated[
         float, Meta(gt=0, description="Silence after which a stream sends a comment, so that proxies keep it open.")
     ] = 15.0
     shutdown_seconds: Annotated[
-        float, Meta(gt=0, description="How long a stopping server lets accepted requests finish.")
+        float, Meta(gt=0, description="How long a stopping process lets requests and runs finish.")
     ] = 10.0
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -18,13 +18,14 @@ from typing import Final, TextIO
 import msgspec
 import uuid_utils
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 log: Final = logging.getLogger("sessiond.telemetry")
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+RUN_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0)
 LOG_SECONDS: Final = 0.2  # access lines are written together: a write for each costs as much as a small request
 LINES_MAX: Final = 10_000
 
@@ -35,12 +36,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     pid: int
     requests: list[tuple[str, str, str, int, list[float]]]
     """Dialect, route, method, status; how many took as long as each bucket says, and all their seconds."""
+    runs: list[tuple[str, str, list[float]]]
+    """Runner and status of attempts that ended; the same numbers."""
+    starts: list[float]
+    """The same of how long runs were queued."""
     gauges: dict[str, float]
     summaries: dict[str, tuple[int, float]]
 
 
 class Telemetry(Collector):
-    """Counts requests. The library's own counters cost 20 µs a request; these lists cost one.
+    """Counts requests and runs. The library's own counters cost 20 µs a request; these lists cost one.
 
     Processes that serve together tell each other what they have counted in the folder `shared`, so that whichever is
     asked answers for all.
@@ -53,6 +58,8 @@ class Telemetry(Collector):
         # A process may get the number of one that has ended, and must not write over what that one counted.
         self._name = f"{os.getpid()}-{uuid_utils.uuid7().hex}"
         self._seen: dict[tuple[str, str, str, int], list[float]] = {}
+        self._runs: dict[tuple[str, str], list[float]] = {}
+        self._starts = _zeros(BUCKETS)
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._summaries: dict[str, tuple[str, Callable[[], tuple[int, float]]]] = {}
         self.registry.register(self)
@@ -74,7 +81,7 @@ class Telemetry(Collector):
         key = (dialect, route, method, status)
         seen = self._seen.get(key)
         if seen is None:
-            seen = self._seen[key] = [0.0] * (len(BUCKETS) + 2)
+            seen = self._seen[key] = _zeros(BUCKETS)
         seen[bisect_left(BUCKETS, seconds)] += 1
         seen[-1] += seconds
         if self._access is not None:
@@ -82,6 +89,18 @@ class Telemetry(Collector):
                 f"request method={method} route={route or '-'} dialect={dialect} status={status}"
                 f" ms={seconds * 1000:.1f} request_id={request_id}{caller}"
             )
+
+    def run_started(self, *, seconds: float) -> None:
+        """Count the first start of a run that was queued so long."""
+        seconds = max(0.0, seconds)  # by two clocks
+        self._starts[bisect_left(BUCKETS, seconds)] += 1
+        self._starts[-1] += seconds
+
+    def run_ended(self, *, runner: str, status: str, seconds: float) -> None:
+        """Count the end of an attempt at a run: `status` is what became of the run, or `lost`."""
+        seen = self._runs.setdefault((runner, status), _zeros(RUN_BUCKETS))
+        seen[bisect_left(RUN_BUCKETS, seconds)] += 1
+        seen[-1] += seconds
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show what `value` says at the time of asking."""
@@ -105,6 +124,7 @@ class Telemetry(Collector):
     def collect(self) -> Iterator[Metric]:
         snapshots = [self._snapshot(), *self._others()]
         yield _requests_metric(snapshots)
+        yield from _run_metrics(snapshots)
         # A process that has ended has nothing open any more; what it had counted goes on counting. Of several that had
         # the same number the latest may be alive.
         latest = {snapshot.pid: snapshot for snapshot in [*snapshots[1:], snapshots[0]]}
@@ -120,6 +140,8 @@ class Telemetry(Collector):
         return Snapshot(
             pid=os.getpid(),
             requests=[(*labels, list(seen)) for labels, seen in list(self._seen.items())],
+            runs=[(*labels, list(seen)) for labels, seen in list(self._runs.items())],
+            starts=list(self._starts),
             gauges={name: value() for name, (_, value) in self._gauges.items()},
             summaries={name: value() for name, (_, value) in self._summaries.items()},
         )
@@ -143,21 +165,56 @@ class Telemetry(Collector):
 
 
 def _requests_metric(snapshots: Sequence[Snapshot]) -> Metric:
-    together: dict[tuple[str, str, str, int], list[float]] = {}
-    for snapshot in snapshots:
-        for dialect, route, method, status, seen in snapshot.requests:
-            labels = (dialect, route, method, status)
-            sums = together.setdefault(labels, [0.0] * len(seen))
-            together[labels] = [one + other for one, other in zip(sums, seen, strict=True)]
     family = HistogramMetricFamily(
         "sessiond_request_seconds",
         "Requests by dialect, route, method and status, and how long they took.",
         labels=("dialect", "route", "method", "status"),
     )
-    for (dialect, route, method, status), seen in together.items():
-        buckets = list(zip([*map(str, BUCKETS), "+Inf"], accumulate(seen[:-1]), strict=True))
-        family.add_metric((dialect, route, method, str(status)), buckets, sum_value=seen[-1])
+    counted = [
+        ((dialect, route, method, str(status)), seen)
+        for snapshot in snapshots
+        for dialect, route, method, status, seen in snapshot.requests
+    ]
+    for labels, seen in _add_up(counted).items():
+        family.add_metric(labels, _up_to(BUCKETS, seen), sum_value=seen[-1])
     return family
+
+
+def _run_metrics(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
+    counted = [((runner, status), seen) for snapshot in snapshots for runner, status, seen in snapshot.runs]
+    ended = CounterMetricFamily(
+        "sessiond_runs", "Attempts at runs that have ended, and what became of the run.", labels=("runner", "status")
+    )
+    for labels, seen in _add_up(counted).items():
+        ended.add_metric(labels, sum(seen[:-1]))
+    yield ended
+    took = HistogramMetricFamily("sessiond_run_seconds", "How long attempts at runs took.", labels=("runner",))
+    for labels, seen in _add_up([(labels[:1], seen) for labels, seen in counted]).items():
+        took.add_metric(labels, _up_to(RUN_BUCKETS, seen), sum_value=seen[-1])
+    yield took
+    queued = HistogramMetricFamily("sessiond_run_start_seconds", "How long runs were queued before they started.")
+    for seen in _add_up([((), snapshot.starts) for snapshot in snapshots]).values():
+        queued.add_metric((), _up_to(BUCKETS, seen), sum_value=seen[-1])
+    yield queued
+
+
+def _zeros(buckets: Sequence[float]) -> list[float]:
+    """Return a histogram of nothing: a number for each bucket, one for what is beyond, and the sum."""
+    return [0.0] * (len(buckets) + 2)
+
+
+def _add_up(counted: Iterable[tuple[tuple[str, ...], list[float]]]) -> dict[tuple[str, ...], list[float]]:
+    """Add histograms of the same labels, which several processes may have."""
+    together: dict[tuple[str, ...], list[float]] = {}
+    for labels, seen in counted:
+        sums = together.setdefault(labels, [0.0] * len(seen))
+        together[labels] = [one + other for one, other in zip(sums, seen, strict=True)]
+    return together
+
+
+def _up_to(buckets: Sequence[float], seen: list[float]) -> list[tuple[str, float]]:
+    """Return for each bound, as Prometheus has it, how many were not beyond it."""
+    return list(zip([*map(str, buckets), "+Inf"], accumulate(seen[:-1]), strict=True))
 
 
 def _is_alive(pid: int) -> bool:

@@ -14,10 +14,13 @@ from sessiond.actions.call import Call, itself
 from sessiond.actions.sessions import SessionPatch
 from sessiond.core.caller import Caller
 from sessiond.core.errors import NotFound, Unauthenticated
-from sessiond.core.event import Event
+from sessiond.core.event import RUN_TEXT, Delta, Event, make_entry
+from sessiond.core.ids import SessionId
+from sessiond.storage import events as stored
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import open_engine
-from tests.actions.calling import ELSEWHERE, ME, append, caller, create, make_workspaces
+from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, make_workspaces
+from tests.storage.making import another_engine
 
 IN_TIME = 20.0  # a bound for what takes milliseconds
 
@@ -192,3 +195,86 @@ async def test_a_whole_log_is_read_as_it_was_however_long(engine: Engine) -> Non
 
     assert [event.seq for page in pages for event in page] == list(range(1, 2_502))
     assert [len(page) for page in pages] == [1_000, 1_000, 501]
+
+
+RUN = "run_1"
+SESSION = SessionId("s")
+
+FollowedLive = AsyncGenerator[list[Event | Delta], None]
+
+
+def follow_live(engine: Engine, *, live: bool) -> FollowedLive:
+    followed = events.follow(
+        Call(engine, ME), SESSION, after=None, silence_seconds=30, still_allowed=allowed, live=live
+    )
+    return cast(FollowedLive, followed)
+
+
+async def write(engine: Engine, text: str, offset: int) -> None:
+    call = Call(engine, ME)
+    entry = make_entry(RUN_TEXT, {"text": text, "offset": offset}, run_id=RUN)
+    assert await engine.combine(stored.append_each, call.append(SESSION, entry)) is not None
+
+
+async def test_who_follows_live_is_told_before_the_log_has_it(engine: Engine) -> None:
+    await create(engine, SESSION)
+
+    async with asyncio.timeout(10), aclosing(follow_live(engine, live=True)) as pages:
+        assert await anext(pages) == []
+        waiting = asyncio.ensure_future(anext(pages))
+        await asyncio.sleep(0)
+        engine.tell(HERE, SESSION, Delta(RUN, 1, 0, "hello"))
+
+        assert await waiting == [Delta(RUN, 1, 0, "hello")]
+
+
+async def test_what_an_event_has_told_already_is_not_told_again(engine: Engine) -> None:
+    await create(engine, SESSION)
+
+    async with asyncio.timeout(10), aclosing(follow_live(engine, live=True)) as pages:
+        assert await anext(pages) == []
+        engine.tell(HERE, SESSION, Delta(RUN, 1, 0, "hel"))
+        await write(engine, "hello", 0)
+        told = await anext(pages)
+        while not any(isinstance(one, Event) for one in told):
+            told = await anext(pages)
+        engine.tell(HERE, SESSION, Delta(RUN, 1, 3, "lo"))
+        engine.tell(HERE, SESSION, Delta(RUN, 1, 5, " you"))
+
+        assert [one for one in told if isinstance(one, Delta)] == []
+        assert await anext(pages) == [Delta(RUN, 1, 5, " you")]
+
+
+async def test_who_does_not_follow_live_is_told_of_events_only(engine: Engine) -> None:
+    await create(engine, SESSION)
+
+    async with asyncio.timeout(10), aclosing(follow_live(engine, live=False)) as pages:
+        assert await anext(pages) == []
+        engine.tell(HERE, SESSION, Delta(RUN, 1, 0, "hello"))
+        await write(engine, "hello", 0)
+
+        assert [type(one) for one in await anext(pages)] == [Event]
+
+
+async def test_another_process_is_told_too_where_there_can_be_one(engine: Engine, database: str) -> None:
+    await create(engine, SESSION)
+
+    async with (
+        asyncio.timeout(20),
+        another_engine(database) as elsewhere,
+        aclosing(follow_live(elsewhere, live=True)) as pages,
+    ):
+        assert await anext(pages) == []
+        waiting = asyncio.ensure_future(anext(pages))
+        told: list[Event | Delta] = []
+        number = 0
+        while not told:
+            # What is told while the other is not listening yet is lost, and may be.
+            engine.tell(HERE, SESSION, Delta(RUN, 1, number, "x"))
+            number += 1
+            if engine.name == "sqlite":
+                await write(engine, "hello", 0)
+            done, _ = await asyncio.wait({waiting}, timeout=0.1)
+            told = waiting.result() if done else []
+
+    assert isinstance(told[0], Event if engine.name == "sqlite" else Delta)

@@ -10,20 +10,24 @@ from typing import Any, Final
 
 import pytest
 
-from sessiond.actions import audit, events, keys, messages, sessions, timeline
+from sessiond.actions import agents, audit, events, keys, messages, runs, sessions, timeline
 from sessiond.actions.call import Call, itself
 from sessiond.actions.keys import NewKey
 from sessiond.actions.sessions import IfExists, SessionPatch
-from sessiond.core.caller import Caller, Scope
+from sessiond.core.agent import NewAgent
+from sessiond.core.caller import ALL_SCOPES, Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.event import Event
 from sessiond.core.page import LogPage
+from sessiond.core.run import Answer, Run, RunFilter
 from sessiond.core.session import NewSession, Session, SessionFilter
 from sessiond.storage import events as storage_events
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, gathered, make_workspaces, text
 
-READ, WRITE, ADMIN = Scope
+READ, WRITE, ADMIN, HOST = Scope
+
+Act = Callable[[Call, Session], Awaitable[object]]
 
 
 async def _allowed() -> None:
@@ -38,6 +42,32 @@ async def _first(call: Call, session: Session) -> object:
         await followed.aclose()  # type: ignore[attr-defined]  # `follow` is a generator
 
 
+async def _run_of(call: Call, session: Session) -> Run:
+    """Return the session's run, as its owner sees it."""
+    (run,) = (await runs.read_page(Call(call.engine, ME), RunFilter(session_ids=(session.id,)), limit=1)).runs
+    return run
+
+
+def _on_the_run(act: Callable[[Call, Run], Awaitable[object]]) -> Act:
+    async def on_the_session(call: Call, session: Session) -> object:
+        return await act(call, await _run_of(call, session))
+
+    return on_the_session
+
+
+async def _first_of_run(call: Call, run: Run) -> object:
+    followed = runs.follow_run(call, run, after=0, silence_seconds=1, still_allowed=_allowed)
+    try:
+        return await anext(followed)
+    finally:
+        await followed.aclose()  # type: ignore[attr-defined]  # `follow_run` is a generator
+
+
+async def _start_in(call: Call, session_id: str, *, user_id: str | None = None) -> Run:
+    new = NewSession(agent_id="a", user_id=user_id)
+    return await runs.start_in(call, session_id, itself, new=new, message=text("x"))
+
+
 async def _log(call: Call, session: Session) -> object:
     async def page(tx: Tx, found: Session) -> LogPage[Event]:
         return await storage_events.read_page(tx, found, limit=10)
@@ -48,8 +78,6 @@ async def _log(call: Call, session: Session) -> object:
 async def _each(call: Call, session: Session) -> object:
     return [await gathered(pages) async for _, pages in messages.read_each(call, [session])]
 
-
-Act = Callable[[Call, Session], Awaitable[object]]
 
 # What an action needs, and how it is done to a session (or to a workspace, where it is about no session).
 ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
@@ -67,6 +95,15 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     messages.read_page: (READ, lambda call, session: messages.read_page(call, session.id, limit=10)),
     messages.read_all: (READ, lambda call, session: gathered(messages.read_all(call, session))),
     timeline.read_steps: (READ, lambda call, session: gathered(timeline.read_steps(call, session))),
+    runs.start: (WRITE, lambda call, session: runs.start(call, session.id, itself, message=text("x"))),
+}
+ON_A_RUN: Final[dict[Any, tuple[Scope, Act]]] = {
+    runs.get: (READ, _on_the_run(lambda call, run: runs.get(call, run.id))),
+    runs.wait: (READ, _on_the_run(lambda call, run: runs.wait(call, run.id, timeout_seconds=0))),
+    runs.follow_run: (READ, _on_the_run(_first_of_run)),
+    runs.cancel: (WRITE, _on_the_run(lambda call, run: runs.cancel(call, run.id, itself))),
+    runs.retry: (WRITE, _on_the_run(lambda call, run: runs.retry(call, run.id, itself))),
+    runs.respond: (WRITE, _on_the_run(lambda call, run: runs.respond(call, run.id, Answer(), itself))),
 }
 ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     sessions.create: (WRITE, lambda call, _: sessions.create(call, NewSession(), itself, session_id="new")),
@@ -77,6 +114,13 @@ ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     keys.read_page: (ADMIN, lambda call, _: keys.read_page(call, limit=10)),
     keys.revoke: (ADMIN, lambda call, _: keys.revoke(call, "key_1", itself)),
     audit.read_page: (ADMIN, lambda call, _: audit.read_page(call, limit=10)),
+    runs.read_page: (READ, lambda call, _: runs.read_page(call, RunFilter(), limit=10)),
+    runs.start_in: (WRITE, lambda call, _: _start_in(call, "newer")),
+    runs.read_all: (READ, lambda call, _: gathered(runs.read_all(call, RunFilter()))),
+    agents.register: (ADMIN, lambda call, _: agents.register(call, "a", NewAgent(runner="echo"), itself)),
+    agents.get: (READ, lambda call, _: agents.get(call, "a")),
+    agents.read_page: (READ, lambda call, _: agents.read_page(call, limit=10)),
+    agents.remove: (ADMIN, lambda call, _: agents.remove(call, "none", itself)),
 }
 NAMES: Final = {action: f"{action.__module__.rpartition('.')[2]}.{action.__name__}" for action in ON_A_SESSION}
 
@@ -94,9 +138,10 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 
 def test_every_action_is_in_these_tables() -> None:
-    for module in (sessions, messages, events, timeline, keys, audit):
+    known = ON_A_SESSION | ON_A_RUN | ON_A_WORKSPACE
+    for module in (sessions, messages, events, timeline, keys, audit, runs, agents):
         for action in public_actions(module):
-            assert action in ON_A_SESSION or action in ON_A_WORKSPACE, f"{module.__name__}.{action.__name__}"
+            assert action in known, f"{module.__name__}.{action.__name__}"
 
 
 async def make_mine(engine: Engine) -> Session:
@@ -104,6 +149,9 @@ async def make_mine(engine: Engine) -> Session:
     owner = caller(user_id="me")
     await create(engine, "s", by=owner)
     await append(engine, "s", "secret", by=owner)
+    await agents.register(Call(engine, ME), "a", NewAgent(runner="echo"), itself)
+    await sessions.patch(Call(engine, ME), "s", SessionPatch(agent_id="a"), itself)
+    await runs.start(Call(engine, ME), "s", itself)
     return await sessions.get(Call(engine, ME), "s")
 
 
@@ -129,6 +177,18 @@ async def test_to_a_stranger_a_session_is_not_there(engine: Engine, stranger: Ca
                 await sessions.get(Call(engine, stranger), "never was")
             if action is not messages.get:
                 assert refused.value.message == missing.value.message, NAMES[action]
+    run = await _run_of(Call(engine, ME), mine)
+    for action, (_, act) in ON_A_RUN.items():
+        with pytest.raises(NotFound) as refused:
+            await act(Call(engine, stranger), mine)
+        with pytest.raises(NotFound) as missing:
+            await runs.get(Call(engine, stranger), "never was")
+        if action is not runs.follow_run:  # it is given a run that its caller was let read, and looks for its session
+            assert refused.value.message == missing.value.message, action.__name__
+    for wanted in (RunFilter(), RunFilter(session_ids=("s",)), RunFilter(agent_ids=("a",))):
+        found = await runs.read_page(Call(engine, stranger), wanted, limit=10, with_total=True)
+        assert (found.runs, found.total) == ([], 0)
+    assert await runs.get(Call(engine, ME), run.id) == run
     page = await sessions.read_page(Call(engine, stranger), SessionFilter(), limit=10, with_total=True)
     narrowed = await sessions.read_page(
         Call(engine, stranger), SessionFilter(user_ids=("me",), ids=("s",)), limit=10, with_total=True
@@ -148,6 +208,12 @@ async def test_an_id_taken_by_another_user_is_a_conflict_and_by_another_workspac
             await sessions.create(
                 Call(engine, caller(user_id="you")), NewSession(), itself, session_id="s", if_exists=if_exists
             )
+    for bound_to in ("you", ""):
+        for named in (None, "me"):
+            with pytest.raises(Conflict):
+                await _start_in(Call(engine, caller(user_id=bound_to)), "s", user_id=named)
+    with pytest.raises(NotFound):
+        await _start_in(Call(engine, caller(workspace=ELSEWHERE)), "s")
     await create(engine, "s", by=caller(workspace=ELSEWHERE))
     assert await sessions.get(Call(engine, ME), "s") == mine
 
@@ -156,7 +222,7 @@ async def test_an_id_taken_by_another_user_is_a_conflict_and_by_another_workspac
 async def test_an_action_asks_for_its_scope_and_for_no_other(engine: Engine, scope: Scope) -> None:
     mine = await make_mine(engine)
 
-    for needed, act in [*ON_A_SESSION.values(), *ON_A_WORKSPACE.values()]:
+    for needed, act in [*ON_A_RUN.values(), *ON_A_SESSION.values(), *ON_A_WORKSPACE.values()]:
         without = caller(scopes=frozenset(Scope) - {scope})
         if scope is needed:
             with pytest.raises(Forbidden, match=scope):
@@ -164,6 +230,33 @@ async def test_an_action_asks_for_its_scope_and_for_no_other(engine: Engine, sco
         else:
             with suppress(NotFound, Conflict):  # an earlier action in the table ended or removed what this one is for
                 await act(Call(engine, without), mine)
+
+
+@pytest.mark.parametrize("runner", ["command", "acp"])
+async def test_only_the_host_scope_has_agents_start_programs(engine: Engine, runner: str) -> None:
+    await make_workspaces(engine)
+    without, program = caller(scopes=ALL_SCOPES - {HOST}), NewAgent(runner=runner, options={"command": "true"})
+    await agents.register(Call(engine, ME), "theirs", program, itself)
+
+    for new in (program, NewAgent(runner="echo")):
+        with pytest.raises(Forbidden, match="host"):
+            await agents.register(Call(engine, without), "theirs", new, itself)
+    with pytest.raises(Forbidden, match="host"):
+        await agents.register(Call(engine, without), "mine", program, itself)
+    assert (await agents.get(Call(engine, ME), "theirs")).runner == runner
+
+
+async def test_an_agent_is_its_workspaces_own(engine: Engine) -> None:
+    await make_mine(engine)
+    stranger = Call(engine, caller(workspace=ELSEWHERE))
+
+    assert await agents.read_page(stranger, limit=10) == []
+    with pytest.raises(NotFound):
+        await agents.get(stranger, "a")
+    with pytest.raises(NotFound):
+        await agents.remove(stranger, "a", itself)
+    assert (await agents.register(stranger, "a", NewAgent(runner="echo", retries=9), itself)).new
+    assert (await agents.get(Call(engine, ME), "a")).retries == 2
 
 
 async def test_a_caller_bound_to_a_user_sees_and_makes_that_users_sessions_only(engine: Engine) -> None:

@@ -8,11 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import httpx
 
@@ -25,6 +26,13 @@ def make_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which no setting is made but those given."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("SESSIOND_")}
     return ours | dict(more or {})
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
 
 
 def run(
@@ -79,10 +87,10 @@ class Started:
         return self.url.rpartition(":")[2]
 
     @property
-    def curl(self) -> str:
-        """The line that the first start offers to those who want to try."""
-        (line,) = (line for line in self.greeting.splitlines() if line.lstrip().startswith("curl "))
-        return line
+    def curls(self) -> tuple[str, str]:
+        """The lines that the first start offers to those who want to try: one says something, one reads the answer."""
+        say, read = (line for line in self.greeting.splitlines() if line.lstrip().startswith("curl "))
+        return say, read
 
     @property
     def secret(self) -> str:
@@ -94,6 +102,22 @@ class Started:
     def ask(self, path: str, secret: str | None = None) -> httpx.Response:
         key = secret if secret is not None else self.secret
         return httpx.get(f"{self.url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS)
+
+    def post(self, path: str, body: object) -> Any:
+        """Send JSON with the first key, which must be taken, and return the answer."""
+        headers = {"Authorization": f"Bearer {self.secret}"}
+        answer = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=SECONDS)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def wait_for_answer(self, session_id: str, content: str) -> None:
+        """Wait until the session's last message is the agent's; it must say this."""
+
+        def last() -> Any:
+            return self.ask(f"/v1/sessions/{session_id}/messages").json()["data"][-1]
+
+        wait_until(lambda: bool(last()["role"] == "assistant"), 15)
+        assert last()["content"] == content
 
     def stop(self) -> int:
         """Tell it to stop, and return how it ended."""
@@ -134,6 +158,55 @@ def _read_greeting(process: subprocess.Popen[str]) -> str:
     greeting = ""
     for line in process.stdout:
         greeting += line
-        if "curl" in line or "make a key" in line:
+        if "/messages" in line or "make a key" in line:
             break
     return greeting
+
+
+class Worker:
+    """`sessiond worker`, looking for runs."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str, log: IO[str]) -> None:
+        self.process: Final = process
+        self.name: Final = name
+        self._log = log
+
+    def stop(self) -> int:
+        """Tell it to stop, and return how it ended."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(SECONDS)
+
+    def read_log(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+
+@contextmanager
+def start_worker(database: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """Work on runs; stop at the end of the block, if it was not stopped in it."""
+    with (
+        TemporaryFile("a+") as log,
+        subprocess.Popen(
+            [*PROGRAM, "worker", "--database", database, *arguments],
+            env=make_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            ready = re.fullmatch(r"working as (\S+), up to \d+ runs at once\n", said)
+            assert ready is not None, said
+            yield Worker(process, ready[1], log)
+        except BaseException:
+            process.kill()
+            process.wait(SECONDS)
+            log.seek(0)
+            sys.stderr.write(log.read())
+            raise
+        finally:
+            process.terminate()
+            process.wait(SECONDS)

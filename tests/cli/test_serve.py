@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cli.program import SECRET, Started, refusal, run, run_json, start
+from tests.cli.program import SECRET, Started, refusal, run, run_json, start, wait_until
 from tests.conftest import make_database
 from tests.postgres import PostgresServer
 
 REVOKED_SECONDS = 5.0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +34,20 @@ def test_the_first_start_prints_a_key_that_may_do_everything(first: Started) -> 
     me = first.ask("/v1/me").json()
 
     assert me["workspace"] == "default"
-    assert set(me["scopes"]) == {"admin", "sessions:read", "sessions:write"}
+    assert set(me["scopes"]) == {"admin", "host", "sessions:read", "sessions:write"}
 
 
-def test_the_curl_line_of_the_first_start_works_as_printed(first: Started) -> None:
-    done = subprocess.run(["sh", "-c", f"{first.curl} --fail"], capture_output=True, text=True, check=True)
+def test_the_curl_lines_of_the_first_start_work_as_printed(first: Started) -> None:
+    say, read = (f"{line} --fail" for line in first.curls)
 
-    session = json.loads(done.stdout)
-    assert first.ask(f"/v1/sessions/{session['id']}").json() == session
+    subprocess.run(["sh", "-c", say], capture_output=True, check=True)
+
+    def said() -> list[tuple[str, str]]:
+        done = subprocess.run(["sh", "-c", read], capture_output=True, text=True, check=True)
+        return [(each["role"], each["content"]) for each in json.loads(done.stdout)["data"]]
+
+    wait_until(lambda: len(said()) == 2, 5)
+    assert said() == [("user", "Hello!"), ("assistant", "Hello!")]
 
 
 def test_a_key_made_beside_a_running_server_works_at_once(first: Started, shared: str) -> None:
@@ -122,7 +120,7 @@ def test_a_stopped_server_closes_its_streams_and_ends_with_0(database: str) -> N
 
 def test_a_later_start_prints_how_to_make_a_key_and_none(database: str) -> None:
     with start(database) as started:
-        assert len(SECRET.findall(started.greeting)) == 2  # by itself, and in the curl line
+        assert len(SECRET.findall(started.greeting)) == 3  # by itself, and in the curl lines
 
     with start(database) as again:
         assert "sessiond keys create" in again.greeting

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, Entry, Event, make_entry, message_entry
+from sessiond.core.event import (
+    CALL_TOOL,
+    RUN_AGENT,
+    RUN_STARTED,
+    RUN_TOOL_RESULT,
+    SESSION_CREATED,
+    SESSION_UPDATED,
+    Entry,
+    Event,
+    make_entry,
+    message_entry,
+)
 from sessiond.core.ids import SessionId
 from sessiond.core.message import Role, make_message
 from sessiond.core.timeline import make_steps
 
 
 def event(seq: int, entry: Entry, duration_us: int | None = 5) -> Event:
-    return Event(SessionId("s"), seq, entry.type, 1_000 + seq, "key", None, entry.action, duration_us, entry.body)
+    return Event(
+        SessionId("s"), seq, entry.type, 1_000 + seq, "key", entry.run_id, entry.action, duration_us, entry.body
+    )
 
 
 LOG = [
@@ -49,3 +62,24 @@ def test_a_log_read_in_pages_counts_on() -> None:
     rest = make_steps(LOG[3:], first_index=len(first))
 
     assert first + rest == whole
+
+
+def test_a_run_and_the_tools_it_used_are_steps() -> None:
+    call = {"id": "1", "name": "look_up", "arguments": {"a": 1}}
+    ended = {"agent_id": "a", "status": "completed", "input": "hi", "output": "ho", "error": None, "attempts": 1}
+    log = [
+        event(1, make_entry(RUN_STARTED, {"attempt": 1}, run_id="r"), None),
+        event(2, make_entry(RUN_TOOL_RESULT, call | {"output": 2, "is_error": True}, action=CALL_TOOL, run_id="r")),
+        event(3, make_entry("run.completed", ended, action=RUN_AGENT, run_id="r")),
+    ]
+
+    steps = make_steps(log)
+
+    assert [(step.action, step.input, step.output) for step in steps] == [
+        ("call_tool", call, {"output": 2, "is_error": True}),
+        (
+            "run_agent",
+            {"run_id": "r", "agent_id": "a", "input": "hi"},
+            {"status": "completed", "output": "ho", "error": None},
+        ),
+    ]

@@ -88,6 +88,8 @@ def test_the_table_of_errors_has_each_status_of_a_dialect(column: int) -> None:
 
 def test_the_types_of_events_are_those_there_are() -> None:
     types = {event.SESSION_CREATED, event.SESSION_UPDATED, *event.STATUS_TYPES.values(), *event.MESSAGE_TYPES.values()}
+    types |= {value for value in vars(event).values() if isinstance(value, str) and value.startswith("run.")}
+    types |= event.ENDS
 
     assert {code for cells in rows(NATIVE, "| type |") for code in _code(cells[0])} == types
 

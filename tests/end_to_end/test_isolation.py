@@ -30,6 +30,7 @@ class Names(msgspec.Struct, frozen=True):
     agent: str
     user: str
     task: str
+    run: str = "run_none"
 
     def params(self) -> dict[str, str]:
         """Return what can stand in a path, by the names that routes give to it."""
@@ -39,6 +40,9 @@ class Names(msgspec.Struct, frozen=True):
             "session_id": self.session,
             "message_id": self.message,
             "agentId": self.agent,
+            "agent_id": self.agent,
+            "run_id": self.run,
+            "runId": self.run,
             "key_id": self.key,
         }
 
@@ -59,13 +63,30 @@ class Names(msgspec.Struct, frozen=True):
             "user_id": self.user,
             "userId": self.user,
             "task_id": self.task,
+            "session_id": self.session,
+            "sessionId": self.session,
             "query": self.session,
         }
         how = {"status": "active", "include": None, "if_exists": "return", "scopes": ["sessions:read"], "dialect": None}
-        return times | sizes | orders | said | mine | people | terms | ends | whose | how
+        runs = {
+            "input": "mine",
+            "message": "mine",
+            "multitask_strategy": "enqueue",
+            "start_run": True,
+            "option_id": "yes",
+        }
+        waits = {"wait": 0.1, "deltas": True, "stream": False}
+        agents = {"runner": "echo", "options": {"delay_ms": 1}, "time_limit_seconds": 1.5, "retries": 0}
+        agents |= {"backoff_seconds": 0.5, "concurrency": 1, "history": 1, "fails_session": False}
+        return times | sizes | orders | said | mine | people | terms | ends | whose | how | runs | waits | agents
 
 
-def make_session(client: httpx.Client, names: Names, content: str) -> None:
+def register(client: httpx.Client, names: Names, **agent: Any) -> None:
+    client.put(f"/v1/agents/{names.agent}", json=agent or {"runner": "echo"}).raise_for_status()
+
+
+def make_session(client: httpx.Client, names: Names, content: str) -> Names:
+    """Make a session with a run that has ended, of an agent that is registered; return the names with the run's."""
     body = {
         "id": names.session,
         "agent_id": names.agent,
@@ -81,6 +102,9 @@ def make_session(client: httpx.Client, names: Names, content: str) -> None:
         "messages": [{"role": "user", "content": content, "metadata": {content: content}}],
     }
     client.post("/v1/sessions", json=body).raise_for_status()
+    run = client.post(f"/v1/sessions/{names.session}/runs?wait=20", json={"input": content}).raise_for_status().json()
+    assert (run["status"], run["output"]) == ("completed", content)
+    return msgspec.structs.replace(names, run=run["id"])
 
 
 class Other:
@@ -107,7 +131,10 @@ class Other:
 
     def _make(self, client: httpx.Client, name: str) -> Names:
         names = Names(f"{name}-session", f"msg_3.{name}-session", self.key_id, f"{name}-agent", f"{name}-user", name)
-        make_session(client, names, MARKER)
+        register(client, names)
+        names = make_session(client, names, MARKER)
+        # What it is set to is nobody's business either.
+        register(client, names, runner="command", options={"command": ["true", MARKER]}, retries=0)
         said = client.get(f"/v1/sessions/{names.session}/messages/{names.message}")
         assert said.status_code == 200, said.text
         return names
@@ -119,9 +146,11 @@ class Other:
             listed = client.get("/v1/sessions?limit=1000&include=total")
             seen["sessions"] = listed.content
             for session in listed.json()["data"]:
-                for path in ("", "/events?limit=1000", "/messages?limit=1000"):
+                for path in ("", "/events?limit=1000", "/messages?limit=1000", "/runs?limit=1000"):
                     answer = client.get(f"/v1/sessions/{session['id']}{path}")
                     seen[f"{session['id']}{path}"] = (answer.status_code, answer.headers.get("etag"), answer.content)
+            seen["agents"] = client.get("/v1/agents?limit=1000").content
+            seen["runs"] = client.get("/v1/runs?limit=1000&order=asc").json()["data"]
             keys = client.get("/v1/keys?limit=1000").json()["data"]
             # This very request is a use.
             seen["keys"] = [{name: key[name] for name in key if name != "last_used_at"} for key in keys]
@@ -150,7 +179,8 @@ def make_stranger(serving: Serving) -> tuple[Tenant, Names]:
     with stranger.client() as client:
         key = client.post("/v1/keys", json={"name": "mine"}).json()["id"]
         mine = Names("my-session", "msg_3.my-session", key, "my-agent", "my-user", "my-task")
-        make_session(client, mine, "mine")
+        register(client, mine)
+        mine = make_session(client, mine, "mine")
     return stranger, mine
 
 
@@ -212,7 +242,7 @@ def test_no_route_shows_or_changes_anything_of_another_workspace(serving: Servin
 @pytest.mark.parametrize("claim", [claim for claim in ASKED if params_of(claim)], ids=name_of)
 def test_what_is_another_workspaces_looks_like_what_never_was(serving: Serving, other: Other, claim: Claim) -> None:
     stranger, mine = make_stranger(serving)
-    strange = Names(NEVER_WAS, f"msg_3.{NEVER_WAS}", "key_never", "never-agent", "never-user", "never-task")
+    strange = Names(NEVER_WAS, f"msg_3.{NEVER_WAS}", "key_never", "never-agent", "never-user", "never-task", "run_0")
 
     with key_for(stranger, claim).client() as client:
         for theirs, never in zip(
@@ -228,7 +258,7 @@ def test_what_is_another_workspaces_looks_like_what_never_was(serving: Serving, 
 
 def _told(answer: httpx.Response, names: Names) -> tuple[int, str]:
     """Return an answer without what differs in every one, and without the names that were asked for."""
-    text = re.sub(r'"(request_id|timestamp)":"[^"]*"', "", answer.text)
+    text = re.sub(r'"(request_id|timestamp|created_at|updated_at)":"[^"]*"', "", answer.text)
     for name in sorted(msgspec.structs.astuple(names), key=len, reverse=True):
         text = text.replace(name, "…")
     return answer.status_code, text
@@ -266,15 +296,21 @@ def test_without_a_key_nothing_of_a_workspace_is_to_be_seen(serving: Serving, ot
     assert other.look() == before
 
 
-@pytest.mark.parametrize("claim", ASKED, ids=name_of)
+# Agents are their workspace's, and read by all who read in it.
+OF_USERS: Final = [claim for claim in ASKED if not claim.path.startswith("/v1/agents")]
+
+
+@pytest.mark.parametrize("claim", OF_USERS, ids=name_of)
 def test_no_route_shows_or_changes_another_users_session(tenant: Tenant, claim: Claim) -> None:
     other = Other(tenant)
     mine = Names("my-session", "msg_3.my-session", other.key_id, "my-agent", "me", "my-task")
     caller = tenant.make_key(scopes=ALL_SCOPES - {"admin"}, dialect=claim.dialect.name, user_id="me")
+    with tenant.client() as client:
+        register(client, mine)
     before = other.look()
 
     with caller.client() as client:
-        make_session(client, mine, "mine")
+        mine = make_session(client, mine, "mine")
         for params in whose_params(claim, mine, other.names):
             for request in requests(claim, params, other.names):
                 answer = client.request(claim.route.method, timeout=10, **request)
@@ -284,9 +320,10 @@ def test_no_route_shows_or_changes_another_users_session(tenant: Tenant, claim: 
     with tenant.client() as client:
         for session in client.get("/v1/sessions?user_id=me&limit=1000").json()["data"]:
             client.delete(f"/v1/sessions/{session['id']}").raise_for_status()
-    assert _without_audit(other.look()) == _without_audit(before)
+    assert _of_others(other.look()) == _of_others(before)
 
 
-def _without_audit(seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what tells of this test's own tidying up."""
-    return {name: value for name, value in seen.items() if name != "/openagents/api/audit"}
+def _of_others(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what tells of this test's own tidying up, and the runs that outlive it."""
+    others = {name: value for name, value in seen.items() if name != "/openagents/api/audit"}
+    return others | {"runs": [run for run in seen["runs"] if run["user_id"] != "me"]}

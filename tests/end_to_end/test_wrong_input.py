@@ -21,6 +21,7 @@ from tests.end_to_end.claims import (
     ASKED,
     CLAIMS,
     TABLE,
+    action_of,
     assert_refused,
     blamed,
     fields_of,
@@ -40,6 +41,9 @@ MINE: Final = {
     "session_id": "mine",
     "message_id": "msg_2.mine",
     "agentId": "agent",
+    "agent_id": "agent",
+    "run_id": "run_none",
+    "runId": "run_none",
     "key_id": "key_none",
 }
 LONG: Final = "x" * 10_000
@@ -118,6 +122,7 @@ TOP_LEVEL: Final = (b"null", b"true", b"7", b"1.5", b'"text"', b"[]", b"[{}]", b
 WRONG: Final[Mapping[type[inspect.Type], tuple[Any, ...]]] = {
     inspect.StrType: (7, 1.5, True, [], ["a"], {}, {"a": "b"}),
     inspect.IntType: ("7x", True, [], {}, 10**30, -(10**30), 1.5),
+    inspect.FloatType: ("7x", True, [], {}),
     inspect.BoolType: ("yes", 1, [], {}),
     inspect.EnumType: ("no such thing", "", 7, [], {}, None),
     inspect.LiteralType: ("no such thing", "", 7, [], {}),
@@ -137,7 +142,20 @@ class Watched:
         self._asking = self.tenant.client()
         body = {"id": MINE["id"], "agent_id": "agent", "messages": [{"content": "kept"}]}
         self._looking.post("/v1/sessions", json=body).raise_for_status()
+        self.mine: Final = MINE | self._make_run(claim)
+        """What can stand in a path."""
         self._seen = self._look()
+
+    def _make_run(self, claim: Claim) -> dict[str, str]:
+        """Return the id of a run that is not begun, nor is any other while the session is paused."""
+        if "/runs" not in claim.path or claim.dialect.name != "native":
+            return {}
+        self._looking.put("/v1/agents/agent", json={"runner": "echo"}).raise_for_status()
+        self._looking.patch("/v1/sessions/mine", json={"status": "paused"}).raise_for_status()
+        run = self._looking.post("/v1/sessions/mine/runs", json={"input": "kept"}).raise_for_status().json()["id"]
+        if action_of(claim) == "retry_run":
+            self._looking.post(f"/v1/runs/{run}/cancel").raise_for_status()
+        return {"run_id": run}
 
     def close(self) -> None:
         self._looking.close()
@@ -148,6 +166,8 @@ class Watched:
         if "keys" in self.claim.path:
             keys = json.loads(self._read("/v1/keys?limit=1000"))["data"]
             return json.dumps([(key["id"], key["revoked_at"]) for key in keys]).encode()
+        if self.claim.path.startswith("/v1/agents"):
+            return self._read("/v1/agents?limit=1000")
         return self._read("/v1/sessions?sort=updated&limit=1&include=total")
 
     def _read(self, path: str, *, method: str = "GET") -> bytes:
@@ -164,12 +184,13 @@ class Watched:
         json.loads(self._read("/agentinbox/api/v1/sessions?limit=1000"))
         for session in json.loads(self._read("/v1/sessions?limit=1000"))["data"]:
             json.loads(self._read(f"/v1/sessions/{quote(session['id'])}/messages"))
+            json.loads(self._read(f"/v1/sessions/{quote(session['id'])}/runs"))
             json.loads(self._read(f"/agentinbox/api/v1/sessions/{quote(session['id'])}/timeline"))
             json.loads(self._read(f"/agentinbox/api/v1/sessions/{quote(session['id'])}/replay", method="POST"))
 
     def try_it(self, path: str | None = None, **sent: Any) -> httpx.Response:
         """Send something, which may be legal; a refusal is in the wire's words, and nothing came of it."""
-        url = path if path is not None else path_of(self.claim, MINE)
+        url = path if path is not None else path_of(self.claim, self.mine)
         with self._asking.stream(self.claim.route.method, url, **sent) as answer:
             if answer.status_code not in ANSWERED or not is_stream(self.claim):
                 answer.read()
@@ -363,15 +384,16 @@ def test_a_body_over_the_limit_is_refused(tenant: Tenant, claim: Claim) -> None:
 
 @pytest.mark.parametrize("claim", ONCE, ids=name_of)
 def test_a_wrong_query_is_refused_and_an_odd_one_does_no_harm(tenant: Tenant, claim: Claim) -> None:
-    path = path_of(claim, MINE)
-
     with watching(tenant, claim) as watched:
+        path = path_of(claim, watched.mine)
         for name, kind in fields_of(claim.route.query).items():
-            for value in NUMBERS if _takes(kind, inspect.IntType) else TEXTS:
+            for value in NUMBERS if _takes(kind, inspect.IntType, inspect.FloatType) else TEXTS:
                 watched.try_it(f"{path}?{name}={value}")
-            if _takes(kind, inspect.IntType):
-                for value in ("many", "1.5", "9" * 5_000, "0x10", "NaN", "[1]"):
+            if _takes(kind, inspect.IntType, inspect.FloatType):
+                for value in ("many", "9" * 5_000, "0x10", "NaN", "[1]"):
                     watched.refuse(f"{path}?{name}={value}")
+            if _takes(kind, inspect.IntType):
+                watched.refuse(f"{path}?{name}=1.5")
             if name == "cursor":
                 for value in ("nonsense", "%F0%9F%98%80", "AAAA", "k8A", "kcA", "lAECAwQ", LONG, "%00"):
                     watched.refuse(f"{path}?{name}={value}")
@@ -392,17 +414,17 @@ def test_an_odd_id_is_nobodys_or_refused(tenant: Tenant, claim: Claim) -> None:
     with watching(tenant, claim) as watched:
         for name in params_of(claim):
             for segment in ODD_SEGMENTS:
-                path = path_of(claim, {**MINE, name: segment})
+                path = path_of(claim, {**watched.mine, name: segment})
                 watched.try_it(path, json=_right_body(claim))
             for segment in ("%00", "a%00b", "%FF", "%ED%A0%80", "%C0%80"):
-                watched.refuse(path_of(claim, {**MINE, name: segment}), json=_right_body(claim))
+                watched.refuse(path_of(claim, {**watched.mine, name: segment}), json=_right_body(claim))
 
 
 @pytest.mark.parametrize("claim", [claim for claim in ASKED if params_of(claim)], ids=name_of)
 def test_an_empty_id_is_refused(tenant: Tenant, claim: Claim) -> None:
     with watching(tenant, claim) as watched:
         for name in params_of(claim):
-            path = path_of(claim, {**MINE, name: ""})
+            path = path_of(claim, {**watched.mine, name: ""})
             found = TABLE.find(path.encode()).claims.get(claim.route.method, [])
             with watched.tenant.client() as client:
                 told = client.request(claim.route.method, path, json=_right_body(claim))
@@ -451,17 +473,19 @@ def test_a_body_that_is_not_as_long_as_was_said_does_nothing(tenant: Tenant, cla
         if claim.route.body is None:
             return
         for length in [*lengths, str(len(body) - 1)]:
-            for status in _send_raw(watched.tenant, claim, body, length):
+            for status in _send_raw(watched, body, length):
                 assert status in REFUSED
         watched.refuse(content=b"{")
 
 
-def _send_raw(tenant: Tenant, claim: Claim, body: bytes, length: str) -> Iterable[int]:
+def _send_raw(watched: Watched, body: bytes, length: str) -> Iterable[int]:
     """Send a request with a wrong Content-Length, and yield the statuses that come back until the server hangs up."""
+    tenant, claim = watched.tenant, watched.claim
     address = urlsplit(tenant.serving.url)
     assert address.hostname is not None
     headers = {"Host": address.netloc, **tenant.headers, "Content-Length": length, "Connection": "close"}
-    lines = [f"{claim.route.method} {path_of(claim, MINE)} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
+    path = path_of(claim, watched.mine)
+    lines = [f"{claim.route.method} {path} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
     with socket.create_connection((address.hostname, address.port), timeout=10) as raw:
         raw.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         raw.shutdown(socket.SHUT_WR)
@@ -505,7 +529,12 @@ def _right_body(claim: Claim) -> dict[str, Any]:
         "userEmail": "me@here.example",
         "name": "mine",
         "content": "said",
+        "input": "said",
+        "message": "said",
+        "runner": "echo",
     }
+    if "runner" in fields:
+        known["id"] = "mine"
     if "messages" in fields and "content" in fields:
         fields -= {"agent_id", "name"}
     required = [each for each in inspect.type_info(claim.route.body).fields if each.required]  # type: ignore[attr-defined]

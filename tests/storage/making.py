@@ -51,7 +51,7 @@ def make_session(
 async def add(engine: Engine, *made: Session) -> None:
     """Insert sessions, which must be new."""
 
-    async def operation(tx: Tx) -> list[bool]:
+    async def operation(tx: Tx) -> list[Session | None]:
         return [await sessions.insert(tx, session) for session in made]
 
     assert all(await engine.write(operation))
@@ -61,8 +61,7 @@ async def change(engine: Engine, session_id: str, **fields: Any) -> Session:
     async def operation(tx: Tx) -> Session:
         before = await sessions.take(tx, WORKSPACE, session_id, user_id=None)
         after = msgspec.structs.replace(before, **fields)
-        await sessions.save(tx, before, after)
-        return after
+        return await sessions.save(tx, before, after)
 
     return await engine.write(operation)
 

@@ -93,7 +93,7 @@ def test_many_who_make_one_file_at_once_make_one(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
 
-        assert sorted(map(len, ran)) == [0, 0, 0, 0, 0, 1]
+        assert sorted(map(len, ran)) == [0, 0, 0, 0, 0, len(load_migrations("sqlite"))]
 
 
 async def test_both_databases_have_the_same_tables(database: str, engine_name: str, tmp_path: Path) -> None:

@@ -99,7 +99,15 @@ async def test_every_field_that_can_change_is_saved(engine: Engine) -> None:
     await add(engine, make_session("s"))
 
     changed = {name: getattr(full, name) for name in Session.__struct_fields__}
-    for fixed in ("workspace_id", "id", "parent", "prompt_tokens", "completion_tokens", "created_at_us"):
+    for fixed in (
+        "workspace_id",
+        "id",
+        "parent",
+        "prompt_tokens",
+        "completion_tokens",
+        "created_at_us",
+        "agent_registered",
+    ):
         del changed[fixed]
     after = await change(engine, "s", **changed)
 
@@ -112,10 +120,10 @@ async def test_a_taken_id_stays_whose_it_was(engine: Engine) -> None:
     first = make_session("s", user_id="a", metadata={"k": "v"})
     await add(engine, first)
 
-    async def again(tx: Tx) -> bool:
+    async def again(tx: Tx) -> Session | None:
         return await sessions.insert(tx, make_session("s", user_id="b", metadata={"k": "w"}))
 
-    assert await engine.write(again) is False
+    assert await engine.write(again) is None
     assert await find(engine, "s") == first
     assert [await count(engine, SessionFilter(user_ids=(user,))) for user in "ab"] == [1, 0]
     assert await listed(engine, SessionFilter(metadata=(("k", "w"),))) == []
@@ -351,8 +359,7 @@ async def test_totals_stay_what_a_count_would_say(engine: Engine, seed: int) -> 
                     before = await sessions.take(tx, WORKSPACE, session_id, user_id=None)
                     ended = NOW + number if status in ENDED else None
                     after = msgspec.structs.replace(before, **fields, status=status, completed_at_us=ended)
-                    await sessions.save(tx, before, after)
-                    return after
+                    return await sessions.save(tx, before, after)
 
             case _:
 

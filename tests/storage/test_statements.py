@@ -8,7 +8,11 @@ import pytest
 
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import sqlite_path
+from sessiond.storage.sqlite import connect
 from sessiond.storage.statements import load_statements, number_parameters
+
+# An index cannot be asked for where what it holds is not.
+COMPLETED = {"message_select_sparse": "where workspace_id = :w and session_id = :s and type like 'message.%'"}
 
 
 async def test_the_database_understands_every_statement(engine: Engine, database: str) -> None:
@@ -16,11 +20,11 @@ async def test_the_database_understands_every_statement(engine: Engine, database
     assert len(statements) > 30
     path = sqlite_path(database)
     if path is not None:
-        file = apsw.Connection(str(path))
+        file = connect(path)
         for name, sql in statements.items():
-            _, parameters = number_parameters(sql)
+            _, parameters = number_parameters(f"{sql} {COMPLETED.get(name, '')}")
             try:
-                file.execute(f"explain {sql}", dict.fromkeys(parameters)).fetchall()
+                file.execute(f"explain {sql} {COMPLETED.get(name, '')}", dict.fromkeys(parameters)).fetchall()
             except apsw.Error as error:
                 pytest.fail(f"{name}: {error}")
         file.close()

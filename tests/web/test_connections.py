@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
@@ -12,8 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from sessiond.storage.open import migrate
 from sessiond.web import site
-from tests.serving import Serving, Tenant
+from tests.conftest import make_database
+from tests.serving import Serving, Tenant, open_serving
 
 SECONDS = 10.0
 
@@ -59,6 +62,17 @@ def nothing_loud(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level(logging.WARNING):
         yield
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.fixture(scope="module")
+def serving(
+    engine_name: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Serving]:
+    """A server without a worker: whoever watches something there is a follower."""
+    database = make_database(engine_name, tmp_path_factory.mktemp("serving"), request)
+    asyncio.run(migrate(database))
+    with open_serving(database, runs_max=0) as server:
+        yield server
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Call:
         """Return a new id; ids sort in the order in which they were made."""
         return f"{prefix}{uuid_utils.uuid7().hex}"
 
-    def append(self, session_id: SessionId, *entries: Entry) -> Append:
+    def append(self, session_id: SessionId, *entries: Entry, starts: bool = False) -> Append:
         """Return `entries` as an append in this caller's name."""
         return Append(
             workspace_id=self.caller.workspace_id,
@@ -74,6 +74,7 @@ class Call:
             actor=self.caller.key_id,
             duration_us=(time.perf_counter_ns() - self._started_ns) // 1000,
             entries=entries,
+            starts=starts,
         )
 
     async def write(self, operation: Operation[T], answer: Callable[[T], A]) -> A:

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from sessiond.actions.call import Call
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
-from sessiond.core.event import Event
+from sessiond.core.event import ENDS, RUN_STARTED, RUN_TEXT, Delta, Event
 from sessiond.core.ids import SessionId
 from sessiond.core.limits import PAGE_MAX
 from sessiond.core.page import E, LogPage
@@ -129,11 +131,15 @@ async def follow(
     after: int | None,
     silence_seconds: float,
     still_allowed: Callable[[], Awaitable[object]],
-) -> AsyncIterator[list[Event]]:
+    live: bool = False,
+) -> AsyncIterator[list[Event | Delta]]:
     """Yield a session's events after the seq `after` (None: from now on), each once, in order, as they are committed.
 
     An `after` beyond the end means from now on: it was another session's, deleted since, or of a database that has lost
     its last moments.
+
+    With `live`, the text of runs comes as `Delta`s too, sooner than the log has it. What was in an event already is
+    left out, and nothing of it is sure to come.
 
     Yields an empty list at once, and whenever there was nothing for `silence_seconds`. Ends when the session is
     deleted, or with what `still_allowed` raises. Consume it under `aclosing`.
@@ -146,7 +152,7 @@ async def follow(
     engine, workspace_id = call.engine, call.caller.workspace_id
     loop = asyncio.get_running_loop()
     # Opened before the first look: what is committed in between wakes it.
-    with engine.watches.open(workspace_id, SessionId(session_id)) as watch:
+    with engine.watches.open(workspace_id, SessionId(session_id), live=live) as watch:
 
         async def opening(tx: Tx) -> Session:
             return await sessions.get(tx, workspace_id, session_id, user_id=call.caller.user_id)
@@ -167,22 +173,57 @@ async def follow(
             return await (engine.read if is_short(now, rows) else engine.scan)(page)
 
         yield []
-        spoke = looked = loop.time()
+        spoke = loop.time()
+        written = _Written()
         while True:
             await still_allowed()
+            watch.take_grown()
             now = await engine.read(look)
-            looked = loop.time()
+            looked = checked = loop.time()
             if now is None:
                 return
-            if found := await read(now) if now.last_seq > position else []:
-                position = found[-1].seq
-                yield found
+            deltas = watch.take_deltas()
+            found = await read(now) if now.last_seq > position else []
+            if live:
+                written.note(found)
+            told: list[Event | Delta] = [*found, *written.without(deltas)]
+            if told:
+                yield told
                 spoke = loop.time()
+            if found:
+                position = found[-1].seq
                 continue
-            while not await watch.wait(min(TICK_SECONDS, engine.poll_seconds, spoke + silence_seconds - loop.time())):
-                await still_allowed()
+            while not watch.take_grown() and loop.time() - looked < engine.poll_seconds:
+                if fresh := written.without(watch.take_deltas()):
+                    yield [*fresh]
+                    spoke = loop.time()
+                await watch.wait(min(TICK_SECONDS, engine.poll_seconds, spoke + silence_seconds - loop.time()))
+                if loop.time() - checked >= TICK_SECONDS:
+                    await still_allowed()
+                    checked = loop.time()
                 if loop.time() - spoke >= silence_seconds:
                     yield []
                     spoke = loop.time()
-                if loop.time() - looked >= engine.poll_seconds:
-                    break
+
+
+class _Written:
+    """How much of each run's text a follower has got from the log, so that it is not told of it again."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str | None, int] = {}
+
+    def note(self, found: Sequence[Event]) -> None:
+        for event in found:
+            if event.type == RUN_TEXT:
+                text = msgspec.json.decode(event.body, type=_Text)
+                self._ends[event.run_id] = text.offset + len(text.text)
+            elif event.type == RUN_STARTED or event.type in ENDS:
+                self._ends.pop(event.run_id, None)
+
+    def without(self, deltas: Sequence[Delta]) -> list[Delta]:
+        return [delta for delta in deltas if delta.end > self._ends.get(delta.run_id, 0)]
+
+
+class _Text(msgspec.Struct):
+    text: str
+    offset: int

@@ -42,6 +42,8 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
     call.caller.require(Scope.ADMIN)
     if not new.scopes:
         raise InvalidInput("scopes is empty: such a key could do nothing", field="scopes")
+    for scope in new.scopes - {Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}:
+        call.caller.require(scope)  # nobody gives what they do not have
     made = make_key(call, new)
 
     async def operation(tx: Tx) -> MadeKey:

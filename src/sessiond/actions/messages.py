@@ -8,15 +8,18 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from sessiond.actions import queue
 from sessiond.actions.call import A, Call
 from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_through, require_still
+from sessiond.actions.queue import Author
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
 from sessiond.core.event import Event, StoredMessage, message_entry
-from sessiond.core.ids import SessionId, parse_event_id
+from sessiond.core.ids import RunId, SessionId, parse_event_id
 from sessiond.core.message import Message
 from sessiond.core.page import LogPage
+from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, CREATED, Session
 from sessiond.storage import events, sessions
 from sessiond.storage.engine import Tx
@@ -24,20 +27,31 @@ from sessiond.storage.engine import Tx
 TOGETHER_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
-async def append(call: Call, session_id: str, messages: Sequence[Message], answer: Callable[[list[Event]], A]) -> A:
+async def append(
+    call: Call,
+    session_id: str,
+    messages: Sequence[Message],
+    answer: Callable[[list[Event]], A],
+    *,
+    strategy: Strategy | None = None,
+    start_run: bool = True,
+) -> A:
     """Add messages to a session's log, all of them in order or none, and tell its followers.
 
-    They are on disk when this returns. A created session becomes active; a paused one keeps them for later.
+    They are on disk when this returns. A created session becomes active; a paused one keeps them for later. Where the
+    last is the user's and the session's agent is registered, a run is queued to answer them, unless `start_run` is
+    false; `strategy` says what then becomes of a run that has not ended.
 
     Raises:
         Forbidden: the caller lacks the write scope.
         NotFound: there is no session of that id that the caller may see.
-        Conflict: the session is completed or failed.
+        Conflict: the session is completed or failed, or a run is under way and the message is to be rejected then.
         PreconditionFailed: the session is not in the version of the caller's If-Match.
     """
     call.caller.require(Scope.SESSIONS_WRITE)
     entries = [message_entry(message) for message in messages]
-    wanted = call.append(SessionId(session_id), *entries)
+    starts = start_run and queue.starts(entries)
+    wanted = call.append(SessionId(session_id), *entries, starts=starts)
     if call.unconditional:
         first_seq = await call.engine.combine(events.append_each, wanted)
         if first_seq is not None:
@@ -50,9 +64,17 @@ async def append(call: Call, session_id: str, messages: Sequence[Message], answe
         now = before
         if before.status is CREATED:
             now = await events.append_to(tx, replace(before, status=ACTIVE), call.append(before.id, activation()))
-        after = await events.append_to(tx, now, wanted)
-        await sessions.save(tx, before, after)
-        return _as_events(wanted, now.last_seq + 1)
+        agent = await queue.find_agent(tx, before) if starts else None
+        if agent is None:
+            await sessions.save(tx, before, await events.append_to(tx, now, wanted))
+            return _as_events(wanted, now.last_seq + 1)
+        by = Author(call.caller.key_id, call.now_us)
+        now, ended = await queue.make_way(tx, by, now, strategy)
+        run, said = queue.begin_run(by, now, agent, entries, run_id=RunId(call.new_id("run_")))
+        answered = call.append(before.id, *said)
+        await sessions.save(tx, before, await events.append_to(tx, now, answered))
+        await queue.add(tx, run, ended=ended)
+        return _as_events(answered, now.last_seq + 1)[: len(messages)]
 
     return await call.write(operation, answer)
 

@@ -10,18 +10,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from sessiond.actions import queue
 from sessiond.actions.call import A, Call
+from sessiond.actions.queue import Author
 from sessiond.core.audit import DELETE_SESSION
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict
 from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
-from sessiond.core.ids import SessionId
+from sessiond.core.ids import RunId, SessionId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.message import Message
 from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, unpack
 from sessiond.core.page import SessionPage, unpack_position
+from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import audit, events, sessions
+from sessiond.storage import audit, events, runs, sessions
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -51,6 +54,7 @@ class SessionPatch(msgspec.Struct, frozen=True, kw_only=True):
     user_email: str | UnsetType | None = UNSET
     accept_terms: str | UnsetType | None = UNSET
     expires_at_us: int | UnsetType | None = UNSET
+    multitask_strategy: Strategy | UnsetType | None = UNSET
     prompt: str | UnsetType | None = UNSET
     status: Status | UnsetType = UNSET
     metadata: JsonObject | UnsetType | None = UNSET
@@ -69,6 +73,8 @@ async def create(
 ) -> A:
     """Make a session, with its first messages if there are any; nothing about one that exists changes.
 
+    Its agent, if that is registered, sets to work when the last of them is the user's.
+
     `given` is what the log shows that the caller said; by default the session's own fields.
 
     Raises:
@@ -80,24 +86,33 @@ async def create(
         new = replace(new, user_id=call.caller.user_id)
     call.caller.require_own(new.user_id)
     begun = new.begin(call.caller.workspace_id, SessionId(session_id), at_us=call.now_us)
-    entries = [make_entry(SESSION_CREATED, given if given is not None else _given(new), action="create_session")]
-    if messages:
-        if begun.status is CREATED:
-            begun = replace(begun, status=ACTIVE)
-            entries.append(activation())
-        entries += map(message_entry, messages)
+    first = [creation(new, given=given)]
+    if messages and begun.status is CREATED:
+        begun = replace(begun, status=ACTIVE)
+        first.append(activation())
+    said = [message_entry(message) for message in messages]
 
     async def operation(tx: Tx) -> Created:
+        entries, run = [*first, *said], None
+        agent = await queue.find_agent(tx, begun) if queue.starts(said) else None
+        if agent is not None:
+            by, before_it = Author(call.caller.key_id, call.now_us), replace(begun, last_seq=len(first))
+            run, marked = queue.begin_run(by, before_it, agent, said, run_id=RunId(call.new_id("run_")))
+            entries = [*first, *marked]
         append = call.append(begun.id, *entries)
         session = replace(
             begun,
             last_seq=len(entries),
             message_count=append.messages,
             log_bytes=append.size,
+            largest_bytes=append.largest,
         )
-        if await sessions.insert(tx, session):
+        inserted = await sessions.insert(tx, session)
+        if inserted is not None:
             await events.append_to(tx, begun, append)
-            return Created(session, new=True)
+            if run is not None:
+                await queue.add(tx, run)
+            return Created(inserted, new=True)
         existing = await sessions.find(tx, begun.workspace_id, begun.id, user_id=call.caller.user_id)
         if existing is None or if_exists is IfExists.ERROR:
             raise Conflict("a session with this id exists", field="id")
@@ -202,8 +217,9 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
         if after.status != before.status:
             action = None if more_than_status else "update_session"
             entries.append(_status_entry(before.status, after.status, action=action, given=said))
-        after = await events.append_to(tx, after, call.append(before.id, *entries))
-        await sessions.save(tx, before, after)
+        after = await _save(tx, call, before, after, entries)
+        if after.user_id != before.user_id:
+            await runs.rebind(tx, after.workspace_id, after.id, after.user_id)
         return after
 
     return await call.write(operation, answer)
@@ -231,7 +247,7 @@ async def fail(call: Call, session_id: str, answer: Callable[[Session], A], *, r
 
 
 async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
-    """Remove a session with its log, and note it in the audit log.
+    """Remove a session with its log, and note it in the audit log. Its runs stay, without it; open ones are cancelled.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -242,6 +258,7 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
 
     async def operation(tx: Tx) -> None:
         session = await _take(tx, call, session_id)
+        await runs.orphan(tx, session.workspace_id, session.id, at_us=call.now_us)
         await sessions.delete(tx, session)
         locator = {"id": str(session.id)}
         await audit.append(
@@ -250,6 +267,11 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
         tx.wake(session.workspace_id, session.id)
 
     return await call.write(operation, answer)
+
+
+def creation(new: NewSession, *, given: JsonObject | None = None) -> Entry:
+    """Return the event that a session's log begins with; see `create`."""
+    return make_entry(SESSION_CREATED, given if given is not None else _given(new), action="create_session")
 
 
 def activation() -> Entry:
@@ -279,11 +301,22 @@ async def _end(
             return before
         given = {"reason": reason} if reason else {}
         entry = _status_entry(before.status, status, action=action, given=given)
-        after = await events.append_to(tx, after, call.append(before.id, entry))
-        await sessions.save(tx, before, after)
-        return after
+        return await _save(tx, call, before, after, [entry])
 
     return await call.write(operation, answer)
+
+
+async def _save(tx: Tx, call: Call, before: Session, after: Session, entries: Sequence[Entry]) -> Session:
+    """Save a changed session with what is said of it; its runs follow its status."""
+    ended, moved = 0, after.status != before.status
+    if moved and after.ended:
+        by = Author(call.caller.key_id, call.now_us)
+        after, ended = await queue.cancel_open(tx, by, after, f"the session was {after.status}")
+    after = await events.append_to(tx, after, call.append(before.id, *entries))
+    after = await sessions.save(tx, before, after)
+    if moved and (ended or await runs.count_open(tx, after.workspace_id, after.id)):
+        await queue.settle(tx, after, ended=ended)
+    return after
 
 
 async def _take(tx: Tx, call: Call, session_id: str) -> Session:

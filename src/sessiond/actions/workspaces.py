@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from sessiond.actions.agents import make_echo
 from sessiond.actions.call import Call
 from sessiond.actions.keys import MadeKey, NewKey, make_key
 from sessiond.core.caller import ALL_SCOPES, Caller, Workspace
 from sessiond.core.errors import Conflict, NotFound
 from sessiond.core.ids import KeyId, WorkspaceId, parse_id
 from sessiond.crypto import hash_secret, make_database_id_hash
-from sessiond.storage import keys, workspaces
+from sessiond.storage import agents, keys, workspaces
 from sessiond.storage.engine import Engine, Tx
 
 DEFAULT: Final = WorkspaceId("default")
@@ -45,7 +46,9 @@ async def create(engine: Engine, workspace_id: str) -> Workspace:
 
 
 async def begin(engine: Engine) -> MadeKey | None:
-    """On the first start make the workspace `default` and a key that may do everything in it; later return None.
+    """On the first start make the workspace `default`, a key that may do everything in it, and the agent `echo`.
+
+    Later return None.
 
     A workspace `default` that never had a key gets one too: a command may have made it before the first start.
     """
@@ -55,6 +58,7 @@ async def begin(engine: Engine) -> MadeKey | None:
     async def operation(tx: Tx) -> MadeKey | None:
         if not await workspaces.insert(tx, workspace) and await keys.read_page(tx, DEFAULT, limit=1):
             return None
+        await agents.insert(tx, make_echo(DEFAULT, at_us=workspace.created_at_us))
         await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
         return made
 

@@ -12,8 +12,9 @@ from typing import Final
 import typer
 
 from sessiond import __version__
-from sessiond.cli import doctor, keys, routes, serve, show, workspaces
+from sessiond.cli import agents, doctor, keys, routes, serve, show, workspaces
 from sessiond.cli.options import Config, Database, Json
+from sessiond.cli.worker import worker
 from sessiond.core.errors import SessiondError
 from sessiond.settings import SettingsError, load_settings
 
@@ -30,10 +31,13 @@ app: Final = typer.Typer(
     \b
     sessiond serve                     serve on SQLite in ./data, 127.0.0.1:8080
     sessiond keys create --name app    make a key for a client
+    sessiond agents add --help         how to register an agent
     sessiond doctor                    find out why something does not work
     """,
 )
 app.command("serve")(serve.serve)
+app.command("worker")(worker)
+app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
 app.command("routes")(routes.routes)
@@ -44,7 +48,7 @@ app.command("doctor")(doctor.doctor)
 def migrate(database: Database = None, config: Config = None, json: Json = False) -> None:
     """Bring the database's schema up to date.
 
-    `serve` does so too, as do `keys` and `workspaces`.
+    `serve` and `worker` do so too, as do `agents`, `keys` and `workspaces`.
 
     \b
     sessiond migrate --database postgresql://sessiond@db/sessiond

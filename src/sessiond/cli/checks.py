@@ -13,11 +13,15 @@ from typing import Final
 
 import msgspec
 
+from sessiond.cli.agents import read_workspace_agents
+from sessiond.cli.agents_file import read_agents
 from sessiond.cli.database import open_as_it_is
+from sessiond.cli.lacks import find_lacks
 from sessiond.cli.show import hide_password
+from sessiond.cli.workspaces import read_workspaces
 from sessiond.core.errors import SessiondError
 from sessiond.server import DIALECTS, ServeError, check_address, check_workers
-from sessiond.settings import ENVIRONMENT_PREFIX, FILE_VARIABLE, Settings, variable_of
+from sessiond.settings import ENVIRONMENT_PREFIX, FILE_VARIABLE, Settings, SettingsError, variable_of
 from sessiond.storage import clock
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import sqlite_path
@@ -64,11 +68,16 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    names = [dialect.name for dialect in DIALECTS]
+    names, usable = [dialect.name for dialect in DIALECTS], True
     if settings.default_dialect is not None and settings.default_dialect not in names:
-        known = ", ".join(names)
+        known, usable = ", ".join(names), False
         yield Finding("settings", BAD, f"there is no dialect {settings.default_dialect!r}", f"use {known}, or none")
-    else:
+    try:
+        read_agents(settings.agents_file)
+    except SettingsError as error:
+        usable = False
+        yield Finding("settings", BAD, str(error), "docs/operate/workers.md shows such a file")
+    if usable:
         yield Finding("settings", OK, "all can be used")
     known_variables = {FILE_VARIABLE, *map(variable_of, Settings.__struct_fields__)}
     for variable in sorted(os.environ):
@@ -110,7 +119,25 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("schema", WARN, found, "sessiond migrate, or the next start, brings it up to date")
         else:
             yield Finding("schema", OK, f"version {schema.version}")
+            async for finding in _agents(settings, engine):
+                yield finding
         yield await _clock(engine)
+
+
+async def _agents(settings: Settings, engine: Engine) -> AsyncIterator[Finding]:
+    if settings.runs_max == 0:
+        yield Finding("agents", OK, "their runs are left to others")
+        return
+    count, lacking = 0, 0
+    for workspace in await read_workspaces(engine):
+        for agent in await read_workspace_agents(engine, workspace):
+            count += 1
+            for lack in find_lacks(agent):
+                lacking += 1
+                found = f"{agent.id} in {workspace.id}: {lack}"
+                yield Finding("agents", WARN, found, "its runs fail where that is so")
+    if not lacking:
+        yield Finding("agents", OK, f"{count} registered, none lacks anything here")
 
 
 async def _clock(engine: Engine) -> Finding:

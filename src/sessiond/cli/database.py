@@ -22,7 +22,11 @@ ADVICE: Final = "see that --database (SESSIOND_DATABASE) is right and answers, o
 
 def run(work: Callable[[Engine], Awaitable[T]], *, database: str | None, config: Path | None) -> T:
     """Run `work` on the database, which gets its schema and the workspace `default` if it has none yet."""
-    settings = load_settings({"database": database}, file=config)
+    return run_on(load_settings({"database": database}, file=config), work)
+
+
+def run_on(settings: Settings, work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Run `work` on the database of these settings; see `run`."""
 
     async def run_on_engine() -> T:
         async with open_database(settings) as engine:

@@ -21,8 +21,8 @@ def doctor(
 ) -> None:
     """Find out what keeps a server from working.
 
-    It looks at settings, database, schema, clock, disk and address, says what to do, and changes nothing. Give it what
-    `serve` is given. It ends with 1 when something is bad.
+    It looks at settings, database, schema, clock, disk, address, and at what agents need of this machine; it says what
+    to do, and changes nothing. Give it what `serve` is given. It ends with 1 when something is bad.
 
     \b
     sessiond doctor --database postgresql://sessiond@db/sessiond

@@ -4,49 +4,43 @@ from __future__ import annotations
 
 import logging
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sessiond.cli import show
-from sessiond.cli.options import Config, check_dialect
-from sessiond.settings import Settings, flag_of, load_settings, read_descriptions, variable_of
+from sessiond.cli.options import Config, check_dialect, flag
+from sessiond.settings import Settings, flag_of, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sessiond.actions.keys import MadeKey
+    from sessiond.cli.agents_file import Listed
 
 log: Final = logging.getLogger("sessiond.cli")
 
-DESCRIPTIONS: Final = read_descriptions()
 LOOPBACK: Final = ("127.", "::1", "localhost")
-
-
-def _flag(name: str) -> Any:
-    """Return the flag of a setting. Neither type nor default are its own: an absent flag leaves the other sources."""
-    default = Settings.__struct_defaults__[Settings.__struct_fields__.index(name)]
-    shown = f" default {default}" if default is not None else ""
-    return typer.Option(
-        flag_of(name),
-        metavar={int: "N", float: "SECONDS"}.get(type(default), name.rpartition("_")[-1].upper()),
-        help=f"{DESCRIPTIONS[name]} [env {variable_of(name)}{shown}]",
-    )
 
 
 def serve(
     context: typer.Context,
-    database: Annotated[str | None, _flag("database")] = None,
-    host: Annotated[str | None, _flag("host")] = None,
-    port: Annotated[int | None, _flag("port")] = None,
-    workers: Annotated[int | None, _flag("workers")] = None,
-    default_dialect: Annotated[str | None, _flag("default_dialect")] = None,
-    log_level: Annotated[str | None, _flag("log_level")] = None,
-    body_max_bytes: Annotated[int | None, _flag("body_max_bytes")] = None,
-    write_queue_max: Annotated[int | None, _flag("write_queue_max")] = None,
-    streams_max: Annotated[int | None, _flag("streams_max")] = None,
-    pool_max: Annotated[int | None, _flag("pool_max")] = None,
-    command_timeout_seconds: Annotated[float | None, _flag("command_timeout_seconds")] = None,
-    keep_alive_seconds: Annotated[float | None, _flag("keep_alive_seconds")] = None,
-    shutdown_seconds: Annotated[float | None, _flag("shutdown_seconds")] = None,
+    database: Annotated[str | None, flag("database")] = None,
+    host: Annotated[str | None, flag("host")] = None,
+    port: Annotated[int | None, flag("port")] = None,
+    workers: Annotated[int | None, flag("workers")] = None,
+    default_dialect: Annotated[str | None, flag("default_dialect")] = None,
+    log_level: Annotated[str | None, flag("log_level")] = None,
+    body_max_bytes: Annotated[int | None, flag("body_max_bytes")] = None,
+    write_queue_max: Annotated[int | None, flag("write_queue_max")] = None,
+    streams_max: Annotated[int | None, flag("streams_max")] = None,
+    pool_max: Annotated[int | None, flag("pool_max")] = None,
+    command_timeout_seconds: Annotated[float | None, flag("command_timeout_seconds")] = None,
+    runs_max: Annotated[int | None, flag("runs_max")] = None,
+    lease_seconds: Annotated[float | None, flag("lease_seconds")] = None,
+    agents_file: Annotated[str | None, flag("agents_file")] = None,
+    keep_alive_seconds: Annotated[float | None, flag("keep_alive_seconds")] = None,
+    shutdown_seconds: Annotated[float | None, flag("shutdown_seconds")] = None,
     config: Config = None,
 ) -> None:
     """Serve until stopped by SIGTERM or Ctrl-C. The first start prints a key.
@@ -63,16 +57,21 @@ def serve(
     settings = load_settings(flags, file=config)
     check_dialect(settings.default_dialect, flag_of("default_dialect"))
     from sessiond import server
+    from sessiond.cli.agents_file import read_agents
+
+    listed = read_agents(settings.agents_file)
 
     server.prepare(settings)
     try:
         # Before the database is touched: a first key belongs to a server that then runs.
         server.check_workers(settings)
         server.check_address(settings)
-        first = _begin(settings)
+        first = _begin(settings, listed)
         if first is not None:
             key = f"The first key of the workspace {first.key.workspace_id}, shown only now:\n\n  {first.secret}\n"
             print(key, flush=True)  # a process that is forked must not find it in its buffer, and say it again
+        if listed:
+            _register(settings, listed)
         if not settings.host.startswith(LOOPBACK):
             log.warning("listening beyond this machine without TLS: put a proxy that speaks it in front")
         server.serve(settings, lambda url: _announce(url, settings, first))
@@ -80,18 +79,33 @@ def serve(
         show.fail(error)
 
 
-def _begin(settings: Settings) -> MadeKey | None:
+def _begin(settings: Settings, listed: Sequence[Listed]) -> MadeKey | None:
     """Bring the database up to date; on the first start return its first key."""
     import asyncio
 
     from sessiond.actions import workspaces
+    from sessiond.cli.agents_file import check_workspaces
     from sessiond.cli.database import open_database
 
     async def begin() -> MadeKey | None:
         async with open_database(settings) as engine:
+            await check_workspaces(engine, listed)  # before there is a key that a start which fails would not show
             return await workspaces.begin(engine)
 
     return asyncio.run(begin())
+
+
+def _register(settings: Settings, listed: Sequence[Listed]) -> None:
+    import asyncio
+
+    from sessiond.cli.agents_file import register_listed
+    from sessiond.cli.database import open_as_it_is
+
+    async def register() -> None:
+        async with open_as_it_is(settings) as engine:
+            await register_listed(engine, listed)
+
+    asyncio.run(register())
 
 
 def _announce(url: str, settings: Settings, first: MadeKey | None) -> None:
@@ -100,9 +114,12 @@ def _announce(url: str, settings: Settings, first: MadeKey | None) -> None:
     if first is not None:
         # Every address at once is none to call.
         url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        session = '{"id": "hello", "agent_id": "echo", "messages": [{"content": "Hello!"}]}'
+        curl, key = f"curl -sS {url}/v1/sessions", f"-H 'Authorization: Bearer {first.secret}'"
         print(
-            f"\nCreate a session:\n\n  curl -sS {url}/v1/sessions -H 'Authorization: Bearer {first.secret}' "
-            """-H 'Content-Type: application/json' -d '{"agent_id": "assistant"}'\n""",
+            "\nCreate a session for the agent echo, which says back what it is told, and read what was said:\n\n"
+            f"  {curl} {key} -H 'Content-Type: application/json' -d '{session}'\n"
+            f"  {curl}/hello/messages {key}\n",
             flush=True,
         )
     else:

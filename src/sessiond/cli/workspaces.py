@@ -48,7 +48,7 @@ def list_all(database: Database = None, config: Config = None, json: Json = Fals
     """List all workspaces, by id."""
     from sessiond.cli.database import run
 
-    found = run(_read_all, database=database, config=config)
+    found = run(read_workspaces, database=database, config=config)
     if json:
         show.print_json([workspace_out(workspace) for workspace in found])
     else:
@@ -67,7 +67,8 @@ def workspace_out(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-async def _read_all(engine: Engine) -> list[Workspace]:
+async def read_workspaces(engine: Engine) -> list[Workspace]:
+    """Return all workspaces, by id."""
     from sessiond.actions import workspaces
 
     found: list[Workspace] = []

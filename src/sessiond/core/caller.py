@@ -14,6 +14,8 @@ class Scope(StrEnum):
     SESSIONS_READ = "sessions:read"
     SESSIONS_WRITE = "sessions:write"
     ADMIN = "admin"
+    HOST = "host"
+    """Use the machine that agents run on: have them start programs there, and read its environment."""
 
 
 ALL_SCOPES = frozenset(Scope)

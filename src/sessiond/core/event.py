@@ -5,18 +5,37 @@ A message is an event whose type begins with `message.`; a step is an event that
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from sessiond.core.ids import SessionId
 from sessiond.core.message import Message, Role, pack_message
+from sessiond.core.run import ENDED as ENDED_RUNS
 from sessiond.core.session import Status
 
 SESSION_CREATED: Final = "session.created"
 SESSION_UPDATED: Final = "session.updated"
 MESSAGES: Final = ("message.*",)
 """The types of all messages, as a filter."""
+
+RUN_AGENT: Final = "run_agent"
+CALL_TOOL: Final = "call_tool"
+"""The actions of a run's steps."""
+RUN_QUEUED: Final = "run.queued"
+RUN_STARTED: Final = "run.started"
+RUN_TEXT: Final = "run.text"
+RUN_THOUGHT: Final = "run.thought"
+RUN_TOOL_CALL: Final = "run.tool_call"
+RUN_TOOL_RESULT: Final = "run.tool_result"
+RUN_WAITING: Final = "run.waiting"
+RUN_ANSWERED: Final = "run.answered"
+RUN_RETRYING: Final = "run.retrying"
+RUN_CANCEL_REQUESTED: Final = "run.cancel_requested"
+RUN_ENDS: Final = {status: f"run.{status}" for status in ENDED_RUNS}
+"""What the end of a run is called."""
+ENDS: Final = frozenset(RUN_ENDS.values())
+
 MESSAGE_TYPES: Final = {role: f"message.{role}" for role in Role}
 
 # What a change of status is called in the log.
@@ -63,6 +82,20 @@ class StoredMessage(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class Delta(msgspec.Struct, frozen=True):
+    """Text of a run on its way to who follows it live; the `run.text` that is in the log soon after has it too."""
+
+    run_id: str
+    attempt: int
+    offset: int
+    """How many characters of the attempt's text stand before it."""
+    text: str
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.text)
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """An event that has no place in a log yet."""
 
@@ -70,6 +103,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     action: str | None = None
     run_id: str | None = None
+    duration_us: int | None = None
+    """How long the action took; None: as long as the request so far."""
 
     @property
     def is_message(self) -> bool:
@@ -79,9 +114,29 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 _encoder: Final = msgspec.json.Encoder()
 
 
-def make_entry(type: str, body: object, *, action: str | None = None) -> Entry:
-    return Entry(type=type, body=_encoder.encode(body), action=action)
+def make_entry(
+    type: str,
+    body: object,
+    *,
+    action: str | None = None,
+    run_id: str | None = None,
+    duration_us: int | None = None,
+) -> Entry:
+    return Entry(type=type, body=_encoder.encode(body), action=action, run_id=run_id, duration_us=duration_us)
 
 
-def message_entry(message: Message) -> Entry:
-    return Entry(type=MESSAGE_TYPES[message.role], body=pack_message(message), action="send_message")
+def shorten(value: bytes, max_bytes: int) -> Any:
+    """Return JSON as it stands in an event's body: of more than `max_bytes` only the beginning, and how long it is."""
+    if len(value) <= max_bytes:
+        return msgspec.Raw(value)
+    return {"shortened": value[:max_bytes].decode(errors="ignore"), "bytes": len(value)}
+
+
+def message_entry(message: Message, *, run_id: str | None = None) -> Entry:
+    """Return the event of a message that a caller sends; `run_id` is the run that it starts."""
+    return Entry(type=MESSAGE_TYPES[message.role], body=pack_message(message), action="send_message", run_id=run_id)
+
+
+def answer_entry(message: Message, run_id: str) -> Entry:
+    """Return the event of the message that a run ends with; replay shows the run, not this."""
+    return Entry(type=MESSAGE_TYPES[message.role], body=pack_message(message), run_id=run_id)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from sessiond.core.errors import Conflict, PreconditionFailed
 from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.core.run import Strategy
 
 
 class Status(StrEnum):
@@ -72,6 +73,10 @@ class Session(msgspec.Struct, frozen=True):
     completed_at_us: int | None
     """When the session ended, completed or failed; None while it is open."""
     expires_at_us: int | None
+    multitask_strategy: Strategy | None
+    """What becomes of a message that comes during a run; None: it waits for its turn."""
+    agent_registered: bool | None
+    """Whether a message makes its agent work; None without an agent. No part of the row: agents come and go."""
     metadata: bytes | None
     """A JSON object; None is the empty one."""
     data: bytes | None
@@ -123,6 +128,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     user_email: str | None = None
     accept_terms: str | None = None
     expires_at_us: int | None = None
+    multitask_strategy: Strategy | None = None
     metadata: bytes | None = None
     data: bytes | None = None
     prompt: str | None = None
@@ -155,6 +161,8 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
             last_active_at_us=at_us,
             completed_at_us=None,
             expires_at_us=self.expires_at_us,
+            multitask_strategy=self.multitask_strategy,
+            agent_registered=False if self.agent_id is not None else None,
             metadata=self.metadata,
             data=self.data,
             prompt=self.prompt,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, Event
+from sessiond.core.event import RUN_AGENT, RUN_TOOL_RESULT, SESSION_CREATED, SESSION_UPDATED, Event
 from sessiond.core.ids import MESSAGE, make_event_id
 
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
@@ -53,4 +53,10 @@ def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
         return body, {"id": event.session_id}
     if event.type == SESSION_UPDATED:
         return body, {"id": event.session_id, "seq": event.seq}
+    if event.type == RUN_TOOL_RESULT:
+        given = {name: body.get(name) for name in ("id", "name", "arguments")}
+        return given, {"output": body.get("output"), "is_error": body.get("is_error", False)}
+    if event.action == RUN_AGENT:
+        given = {"run_id": event.run_id, "agent_id": body.get("agent_id"), "input": body.get("input")}
+        return given, {name: body.get(name) for name in ("status", "output", "error")}
     return body.get("input", {}), body.get("output", {"id": event.session_id})

@@ -8,14 +8,17 @@ be run a second time after a first attempt that left nothing behind.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
+
+DELTAS_MAX: Final = 1_000  # what a slow follower is told at most at once; the log has it all
 
 Row = Sequence[Any]
 Value = str | int | bytes | Sequence[str | int | bytes | None] | None
@@ -69,13 +72,31 @@ Combined = Callable[[Tx, Sequence[I]], Coroutine[Any, Any, Sequence[R]]]
 class Watch:
     """Tells that a session's log may have grown. Open it before reading, so that nothing falls in between."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_deltas", "_event", "_grown")
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._grown = False
+        self._deltas: deque[Delta] = deque(maxlen=DELTAS_MAX)
 
     def wake(self) -> None:
+        self._grown = True
         self._event.set()
+
+    def take_grown(self) -> bool:
+        """Whether the log may have grown since the last call; else what woke was a delta."""
+        grown, self._grown = self._grown, False
+        return grown
+
+    def tell(self, delta: Delta) -> None:
+        self._deltas.append(delta)
+        self._event.set()
+
+    def take_deltas(self) -> list[Delta]:
+        """Return what was told since the last call; the oldest is gone where it was too much."""
+        deltas = list(self._deltas)
+        self._deltas.clear()
+        return deltas
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Return True at the next wake or at one since the last call, False after `timeout_seconds` without any."""
@@ -93,22 +114,31 @@ class Watches:
 
     def __init__(self) -> None:
         self._by_session: Final[defaultdict[Watched, set[Watch]]] = defaultdict(set)
+        self._live: Final[defaultdict[Watched, set[Watch]]] = defaultdict(set)
 
     @contextmanager
-    def open(self, workspace_id: WorkspaceId, session_id: SessionId) -> Iterator[Watch]:
+    def open(self, workspace_id: WorkspaceId, session_id: SessionId, *, live: bool = False) -> Iterator[Watch]:
+        """Watch a session until the block ends; `live`: be told of the text that its runs are writing, too."""
         watch, watched = Watch(), (workspace_id, session_id)
-        self._by_session[watched].add(watch)
+        sets = (self._by_session, self._live) if live else (self._by_session,)
+        for by_session in sets:
+            by_session[watched].add(watch)
         try:
             yield watch
         finally:
-            self._by_session[watched].discard(watch)
-            if not self._by_session[watched]:
-                del self._by_session[watched]
+            for by_session in sets:
+                by_session[watched].discard(watch)
+                if not by_session[watched]:
+                    del by_session[watched]
 
     def wake(self, watched: Iterable[Watched]) -> None:
         for one in watched:
             for watch in self._by_session.get(one, ()):
                 watch.wake()
+
+    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+        for watch in self._live.get((workspace_id, session_id), ()):
+            watch.tell(delta)
 
     def wake_all(self) -> None:
         """Wake everybody, after a time in which wakes may have been lost."""
@@ -168,6 +198,10 @@ class Engine(Protocol):
 
     async def scan(self, operation: Operation[T]) -> T:
         """Run a read that may take long, without holding up anyone."""
+        ...
+
+    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+        """Tell who follows a session live, in every process. Nobody waits for it, and it may be lost."""
         ...
 
     def load(self) -> Load: ...

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.event import MESSAGES, Entry, Event, StoredMessage
+from sessiond.core.event import Entry, Event, StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
@@ -29,6 +29,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     duration_us: int
     entries: tuple[Entry, ...]
+    starts: bool = False
+    """Whether it makes the session's agent work, if that is registered."""
 
     @property
     def messages(self) -> int:
@@ -46,8 +48,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
     """Append to many sessions; return the first seq that each append got.
 
-    None where the session is not there, not under way, or in somebody's hands just now: then nothing was appended,
-    and `sessions.take` waits, or tells why.
+    None where the session is not there, not under way, in somebody's hands just now, or its agent is to be put to work:
+    then nothing was appended, and `sessions.take` waits, or tells why.
     """
     if tx.takes_arrays:
         return await _append_each_in_arrays(tx, appends)
@@ -56,8 +58,7 @@ async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
 
 async def append_to(tx: Tx, session: Session, append: Append) -> Session:
     """Append to a session that was taken, and return it as its row must be saved."""
-    await tx.each("event_insert", _rows(append, session.last_seq + 1))
-    tx.wake(append.workspace_id, append.session_id)
+    await insert(tx, append, first_seq=session.last_seq + 1)
     return msgspec.structs.replace(
         session,
         last_seq=session.last_seq + len(append.entries),
@@ -67,6 +68,12 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
         updated_at_us=append.at_us,
         last_active_at_us=append.at_us if append.messages else session.last_active_at_us,
     )
+
+
+async def insert(tx: Tx, append: Append, *, first_seq: int) -> None:
+    """Add events that have got their numbers, and tell who follows."""
+    await tx.each("event_insert", _rows(append, first_seq))
+    tx.wake(append.workspace_id, append.session_id)
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, seq: int) -> Event | None:
@@ -106,11 +113,28 @@ async def read_message_page(
     offset: int = 0,
 ) -> LogPage[StoredMessage]:
     """Return up to `limit` messages; see `read_page`."""
-    where = _where(session, after=after, before=before, types=MESSAGES)
-    rows, more = await _read_rows(
-        tx, "message_select", session, where, descending=descending, limit=limit, offset=offset
-    )
+    where = _where(session, after=after, before=before, types=())
+    # Written out, as in the index of messages: no database looks for it with a parameter.
+    where = f"{where[0]} and type like 'message.%'", where[1]
+    statement = "message_select_sparse" if _is_sparse(session) else "message_select"
+    rows, more = await _read_rows(tx, statement, session, where, descending=descending, limit=limit, offset=offset)
     return LogPage(session=session, events=[StoredMessage(*row) for row in rows], more=more)
+
+
+async def read_history(tx: Tx, session: Session, *, input_seq: int, until: int, limit: int) -> list[StoredMessage]:
+    """Return up to `limit` messages up to `input_seq`, and as many of the answers that runs gave up to `until`."""
+    statement = "message_select_sparse" if _is_sparse(session) else "message_select"
+
+    async def read(after: int | None, before: int, condition: str) -> Sequence[Row]:
+        where, values = _where(session, after=after, before=before, types=())
+        said = f"{where} and {condition}"
+        rows, _ = await _read_rows(tx, statement, session, (said, values), descending=True, limit=limit, offset=0)
+        return rows[::-1]
+
+    found = await read(None, input_seq + 1, "type like 'message.%'")
+    if until > input_seq:
+        found = [*found, *await read(input_seq, until + 1, "type like 'message.%' and action is null")]
+    return [StoredMessage(*row) for row in found]
 
 
 async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, list[StoredMessage]]:
@@ -156,6 +180,11 @@ async def _read_rows(
     return rows[:fitting], len(rows) > fitting
 
 
+def _is_sparse(session: Session) -> bool:
+    """Whether so few events are messages that an index of them is worth its look-ups."""
+    return session.message_count * 4 < session.last_seq
+
+
 def _could_be_huge(session: Session, limit: int) -> bool:
     """Whether a page must be measured before it is read, which costs about half as much again."""
     return min(session.log_bytes, limit * session.largest_bytes) > PAGE_MAX_BYTES
@@ -172,16 +201,22 @@ async def _append(tx: Tx, append: Append) -> int | None:
         bytes=append.size,
         largest=append.largest,
         at_us=append.at_us,
+        starts=int(append.starts),
     )
     if row is None:
         return None
-    if row[1] != slot_of(append.at_us):
-        await tx.run("session_slot", workspace=append.workspace_id, id=append.session_id, slot=slot_of(append.at_us))
+    await move_slot(tx, append, row[1])
     first: int = row[0] - len(append.entries) + 1
     for values in _rows(append, first):
         await tx.run("event_insert", **values)
     tx.wake(append.workspace_id, append.session_id)
     return first
+
+
+async def move_slot(tx: Tx, append: Append, slot: int) -> None:
+    """Have a list by update find a session that was appended to; `slot` is where it stood."""
+    if slot != slot_of(append.at_us):
+        await tx.run("session_slot", workspace=append.workspace_id, id=append.session_id, slot=slot_of(append.at_us))
 
 
 async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
@@ -248,6 +283,7 @@ async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict
         bytes=[sum(append.size for append in each) for each in members],
         largest=[max(append.largest for append in each) for each in members],
         ats_us=[max(append.at_us for append in each) for each in members],
+        starts=[int(any(append.starts for append in each)) for each in members],
     )
     at_us = {key[:2]: max(append.at_us for append in each) for key, each in zip(group, members, strict=True)}
     moved = [
@@ -271,11 +307,17 @@ def _rows(append: Append, first_seq: int) -> list[dict[str, Value]]:
             "actor": append.actor,
             "run_id": entry.run_id,
             "action": entry.action,
-            "duration_us": append.duration_us if entry.action is not None else None,
+            "duration_us": _duration_us(append, entry),
             "body": entry.body,
         }
         for seq, entry in enumerate(append.entries, first_seq)
     ]
+
+
+def _duration_us(append: Append, entry: Entry) -> int | None:
+    if entry.action is None or entry.duration_us is not None:
+        return entry.duration_us
+    return append.duration_us
 
 
 def _where(

@@ -24,9 +24,24 @@ import asyncpg
 import msgspec
 
 from sessiond.core.errors import SessiondError, Unavailable
+from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.storage.counts import pack_tallies
-from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
+from sessiond.storage.engine import (
+    DELTAS_MAX,
+    Combined,
+    I,
+    Load,
+    Operation,
+    R,
+    Row,
+    Schema,
+    T,
+    Tally,
+    Value,
+    Watched,
+    Watches,
+)
 from sessiond.storage.statements import load_statements, number_parameters
 
 log: Final = logging.getLogger("sessiond.storage")
@@ -36,9 +51,12 @@ COMBINE_MAX: Final = 256  # appends to a transaction: bounds how long the first 
 ATTEMPTS: Final = 3  # a deadlock or a connection that a restarted server left behind costs one
 ACQUIRE_SECONDS: Final = 5.0
 CHANNEL: Final = "sessiond_wakes"
+LIVE_CHANNEL: Final = "sessiond_deltas"
 NOTIFY_MAX_BYTES: Final = 7_900  # PostgreSQL refuses payloads of 8,000 bytes
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
+
+Told = tuple[WorkspaceId, SessionId, Delta]
 
 # The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
 _LOST: Final = (
@@ -176,6 +194,7 @@ class PostgresEngine:
         self._operations = 0
         self._closing = False
         self._to_notify: dict[Watched, None] = {}
+        self._to_tell: deque[Told] = deque(maxlen=DELTAS_MAX)
         self._notify = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = asyncio.create_task(self._listen_on(), name="sessiond-listener")
@@ -229,6 +248,11 @@ class PostgresEngine:
 
     async def scan(self, operation: Operation[T]) -> T:
         return await self.read(operation)
+
+    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+        self.watches.tell(workspace_id, session_id, delta)
+        self._to_tell.append((workspace_id, session_id, delta))
+        self._notify.set()
 
     def load(self) -> Load:
         return Load(writes_waiting=self._in_hand, commits=self._commits, operations=self._operations)
@@ -341,6 +365,7 @@ class PostgresEngine:
                     command_timeout=self._command_timeout_seconds,
                 )
                 await connection.add_listener(CHANNEL, self._heard)
+                await connection.add_listener(LIVE_CHANNEL, self._heard_live)
                 self.watches.wake_all()
                 await self._tell(connection)
             except (*_LOST, asyncpg.PostgresError):  # whatever it was: without this task nobody hears of anything
@@ -361,17 +386,27 @@ class PostgresEngine:
             told, self._to_notify = list(self._to_notify), {}
             for payload in _payloads(told):
                 await connection.execute("select pg_notify($1, $2)", CHANNEL, payload)
+            deltas = [self._to_tell.popleft() for _ in range(len(self._to_tell))]
+            for payload in _payloads(deltas):
+                await connection.execute("select pg_notify($1, $2)", LIVE_CHANNEL, payload)
 
     def _heard(self, connection: Any, pid: int, _channel: str, payload: object) -> None:
-        if pid != connection.get_server_pid():
+        if not connection.is_closed() and pid != connection.get_server_pid():
             self.watches.wake(msgspec.json.decode(str(payload), type=list[Watched]))
 
+    def _heard_live(self, connection: Any, pid: int, _channel: str, payload: object) -> None:
+        if not connection.is_closed() and pid != connection.get_server_pid():
+            for told in msgspec.json.decode(str(payload), type=list[Told]):
+                self.watches.tell(*told)
 
-def _payloads(watched: Sequence[Watched]) -> list[str]:
-    """Return the ids in as few payloads as PostgreSQL takes."""
+
+def _payloads(told: Sequence[Watched | Told]) -> list[str]:
+    """Return what is told in as few payloads as PostgreSQL takes. What is too long by itself is left out."""
     payloads, parts, size = [], list[str](), 2
-    for one in watched:
+    for one in told:
         part = msgspec.json.encode(one).decode()
+        if len(part.encode()) + 2 > NOTIFY_MAX_BYTES:
+            continue
         if parts and size + len(part.encode()) + 1 > NOTIFY_MAX_BYTES:
             payloads.append(f"[{','.join(parts)}]")
             parts, size = [], 2

@@ -21,18 +21,19 @@ from sessiond.storage.slots import slot_of
 SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
+_REGISTERED_COLUMN: Final = Session.__struct_fields__.index("agent_registered")
 
 
-async def insert(tx: Tx, session: Session) -> bool:
-    """Add a session and count it; False, and nothing happens, when its id is taken."""
+async def insert(tx: Tx, session: Session) -> Session | None:
+    """Add a session, count it, and return it; None, and nothing happens, when its id is taken."""
     row = await tx.one("session_insert", **_columns(session))
     if row is None:
-        return False
+        return None
     if _details_bytes(session):
         await _put_details(tx, session)
         await tx.each("session_metadata_insert", _metadata_rows(session))
     _tally(tx, session, 1)
-    return True
+    return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
@@ -75,8 +76,8 @@ async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: s
     return await get(tx, workspace_id, session_id, user_id=user_id)
 
 
-async def save(tx: Tx, before: Session, after: Session) -> None:
-    """Write what differs between a session that was taken and what it becomes, and keep the totals right."""
+async def save(tx: Tx, before: Session, after: Session) -> Session:
+    """Write what differs between a session that was taken and what it becomes, keep the totals right, and return it."""
     columns = _columns(after)
     for fixed in ("created_at_us", "parent", "prompt_tokens", "completion_tokens"):
         del columns[fixed]
@@ -88,6 +89,10 @@ async def save(tx: Tx, before: Session, after: Session) -> None:
         await tx.each("session_metadata_insert", _metadata_rows(after))
     _tally(tx, before, -1)
     _tally(tx, after, 1)
+    if after.agent_id == before.agent_id:
+        return after
+    registered = await tx.one("agent_get", workspace=after.workspace_id, id=after.agent_id) is not None
+    return msgspec.structs.replace(after, agent_registered=registered if after.agent_id is not None else None)
 
 
 async def delete(tx: Tx, session: Session) -> None:
@@ -242,7 +247,12 @@ def _search_text(session: Session) -> str:
 def _row_to_session(row: Row) -> Session:
     columns = [*row]
     columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+    columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
     return Session(*columns)
+
+
+def _as_bool(value: int | None) -> bool | None:
+    return bool(value) if value is not None else None
 
 
 def _details_bytes(session: Session) -> int:
@@ -254,8 +264,8 @@ def _details_bytes(session: Session) -> int:
 def _columns(session: Session) -> dict[str, Any]:
     """Return the session's row; what is wide is not in it."""
     columns = msgspec.structs.asdict(session)
-    for wide in ("metadata", "data", "prompt"):
-        del columns[wide]
+    for elsewhere in ("metadata", "data", "prompt", "agent_registered"):
+        del columns[elsewhere]
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(session.status)
     columns["search_text"] = _search_text(session)

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import apsw
 
 from sessiond.core.errors import Unavailable
+from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
@@ -54,12 +55,17 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             connection.execute("pragma query_only = on")
         else:
             _use_wal(connection)
+        connection.create_scalar_function("now_us", _now_us, 0)
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
         connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     except apsw.Error as error:
         raise Unavailable(f"the database {path} cannot be opened: {error}") from error
     return connection
+
+
+def _now_us(*_nothing: Any) -> int:
+    return time.time_ns() // 1000
 
 
 def _use_wal(connection: apsw.Connection) -> None:
@@ -188,6 +194,9 @@ class SqliteEngine:
             return await self._loop.run_in_executor(self._scans, self._scan, operation)
         finally:
             self._scans_waiting -= 1
+
+    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+        self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log
 
     def load(self) -> Load:
         return Load(writes_waiting=len(self._queue), commits=self._commits, operations=self._operations)

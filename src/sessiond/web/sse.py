@@ -12,8 +12,12 @@ HEADERS: Final = (
 )
 
 
-def format_event(*, id: int, event: str, data: bytes) -> bytes:
-    """Return one event. `data` is JSON; where a client wrote line breaks into its content they stay line breaks."""
+def format_event(*, id: int | None, event: str, data: bytes) -> bytes:
+    """Return one event. `data` is JSON; where a client wrote line breaks into its content they stay line breaks.
+
+    Without an `id` a client that reconnects comes back to where it was before it.
+    """
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(data.splitlines())
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (id, event.encode(), data)
+    place = b"id: %d\n" % id if id is not None else b""
+    return b"%sevent: %s\ndata: %s\n\n" % (place, event.encode(), data)

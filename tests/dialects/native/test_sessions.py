@@ -10,6 +10,9 @@ import pytest
 from sessiond.core.caller import Scope
 from tests.serving import Tenant
 
+AGENTS = {"there": True, "elsewhere": False, None: None}
+"""An agent, and whether it is registered."""
+
 
 def test_a_session_is_created_and_read_back(client: httpx.Client) -> None:
     made = client.post("/v1/sessions", json={"name": "first", "metadata": {"a": "b"}})
@@ -18,6 +21,32 @@ def test_a_session_is_created_and_read_back(client: httpx.Client) -> None:
     read = client.get(made.headers["location"])
     assert read.json() == made.json()
     assert read.headers["etag"] == made.headers["etag"]
+
+
+@pytest.mark.parametrize("strategy", ["enqueue", "reject", "interrupt", None])
+def test_what_becomes_of_messages_during_a_run_is_kept_and_changed(client: httpx.Client, strategy: str | None) -> None:
+    made = client.post("/v1/sessions", json={"id": "s", "multitask_strategy": strategy}).json()
+    assert made["multitask_strategy"] == strategy
+
+    for other in ("interrupt", None, strategy):
+        patched = client.patch("/v1/sessions/s", json={"multitask_strategy": other}).json()
+        assert patched["multitask_strategy"] == other
+        (shown,) = client.get("/v1/sessions").json()["data"]
+        assert shown == patched
+
+
+def test_a_session_says_whether_its_agent_is_registered(client: httpx.Client) -> None:
+    client.put("/v1/agents/there", json={"runner": "echo"}).raise_for_status()
+
+    made = [
+        client.post("/v1/sessions", json={"id": str(n), "agent_id": agent}).json() for n, agent in enumerate(AGENTS)
+    ]
+
+    assert [session["agent_registered"] for session in made] == [True, False, None]
+    assert client.get("/v1/sessions?order=asc").json()["data"] == made
+    for agent, registered in AGENTS.items():
+        patched = client.patch("/v1/sessions/0", json={"agent_id": agent}).json()
+        assert patched["agent_registered"] is registered
 
 
 def test_the_log_speaks_as_the_session_does(client: httpx.Client) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 
+from tests.dialects.agents import register
+from tests.serving import Tenant
+
 SESSION = "550e8400-e29b-41d4-a716-446655440000"
 QUESTION = {"role": "user", "content": "What is the current NVDA stock price?"}
 ANSWER = {"role": "assistant", "content": "The current stock price of NVIDIA (NVDA) is **$875.40**."}
@@ -15,6 +18,11 @@ SECOND_ANSWER = {
     "role": "assistant",
     "content": "AMD (AMD) is currently trading at **$168.20**, down 0.8% today...",
 }
+# Knows two questions.
+ADVISER = f"""case "$(cat)" in
+*AMD*) printf %s '{SECOND_ANSWER["content"]}' ;;
+*) printf %s '{ANSWER["content"]}' ;;
+esac"""
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")
 
 
@@ -84,13 +92,31 @@ def test_get_session_details_of_none(api: httpx.Client) -> None:
     assert missing.status_code == 404
 
 
-def test_get_runs_in_a_session(client: httpx.Client, api: httpx.Client) -> None:
-    make_session(client, QUESTION, ANSWER)
+def test_get_runs_in_a_session(tenant: Tenant, client: httpx.Client, api: httpx.Client) -> None:
+    register(tenant, "finance_agent", "command", command=["sh", "-c", ADVISER], protocol="text")
+    make_session(client)
 
+    for question in (QUESTION, SECOND_QUESTION):
+        asked = {"message": question["content"], "sessionId": SESSION}
+        assert api.post("/api/agents/finance_agent/runs", json=asked).status_code == 200
     runs = api.get(f"/api/sessions/{SESSION}/runs")
 
     assert runs.status_code == 200
-    assert runs.json() == []
+    assert runs.headers["content-type"] == "application/json"
+    listed = runs.json()
+    for run in listed:
+        assert run.pop("id").startswith("run_")
+        created, completed = run.pop("createdAt"), run.pop("completedAt")
+        assert TIME.match(created)
+        assert TIME.match(completed)
+        assert created <= completed
+    # `input` and `error` beside what the document shows.
+    documented = {"agentId": "finance_agent", "sessionId": SESSION, "status": "COMPLETED", "error": None}
+    assert listed == [
+        documented | {"input": QUESTION["content"], "output": ANSWER["content"]},
+        documented | {"input": SECOND_QUESTION["content"], "output": SECOND_ANSWER["content"]},
+    ]
+    assert api.get(f"/api/sessions/{SESSION}").json()["messages"] == [QUESTION, ANSWER, SECOND_QUESTION, SECOND_ANSWER]
 
 
 def test_delete_a_session(client: httpx.Client, api: httpx.Client) -> None:

@@ -247,7 +247,7 @@ async def test_a_session_deleted_while_it_is_written_ends_there(engine: Engine) 
     assert deleted["messages"] == []
 
 
-def test_a_session_has_no_runs_and_whether_it_exists_is_not_told(client: httpx.Client, api: httpx.Client) -> None:
+def test_a_session_without_runs_looks_like_one_that_does_not_exist(client: httpx.Client, api: httpx.Client) -> None:
     session_id = make_session(client)
 
     known, unknown = api.get(f"/api/sessions/{session_id}/runs"), api.get("/api/sessions/none/runs")

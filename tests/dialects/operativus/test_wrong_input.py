@@ -19,6 +19,9 @@ LONG = "x" * 10_000
         ("GET", "/api/sessions/x"),
         ("GET", "/api/sessions/x/runs"),
         ("DELETE", "/api/sessions/x"),
+        ("POST", "/api/agents/x/runs"),
+        ("POST", "/api/agents/x/runs/stream"),
+        ("GET", "/api/v1/runs/x"),
     ],
 )
 def test_without_a_good_key_nothing_is_answered(
@@ -92,7 +95,9 @@ def test_an_id_that_is_no_text_is_refused(tenant: Tenant, session_id: str) -> No
             assert set(refused.json()) == SHAPE
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", "/api/sessions"), ("POST", "/api/sessions/x/runs")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/api/sessions"), ("POST", "/api/sessions/x/runs"), ("GET", "/api/agents/x/runs")]
+)
 def test_a_method_that_is_not_the_wires_is_refused(tenant: Tenant, method: str, path: str) -> None:
     with tenant.client("/operativus") as client:
         refused = client.request(method, path)

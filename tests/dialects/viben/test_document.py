@@ -67,8 +67,10 @@ def test_get_session(api: httpx.Client) -> None:
     read = api.get(f"/api/sessions/{session_id}")
 
     assert read.status_code == 200
-    assert read.json()["id"] == session_id
-    assert take(read.json(), times=("created_at", "last_active")) == {
+    session = read.json()
+    assert session["id"] == session_id
+    assert len(session.pop("messages")) == 42  # beside what the document shows
+    assert take(session, times=("created_at", "last_active")) == {
         "agent_id": "CLAUDE_CODE",
         "task_id": "task-xyz",
         "status": "active",
@@ -85,7 +87,7 @@ def test_patch_session(api: httpx.Client) -> None:
     )
 
     assert patched.status_code == 200
-    assert patched.json() == api.get(f"/api/sessions/{session_id}").json()
+    assert patched.json().items() <= api.get(f"/api/sessions/{session_id}").json().items()
     assert patched.json()["status"] == "paused"
     assert patched.json()["data"] == {"notes": "Paused for review"}
 

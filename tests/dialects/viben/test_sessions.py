@@ -169,7 +169,7 @@ def test_data_is_merged_and_null_removes(api: httpx.Client) -> None:
 
     def patch(data: Any) -> Any:
         patched = api.patch(path, json={"data": data})
-        assert patched.json() == api.get(path).json()
+        assert patched.json().items() <= api.get(path).json().items()
         return patched.json()["data"]
 
     assert patch({"a": 1, "deep": {"b": 2, "c": [3]}}) == {"a": 1, "deep": {"b": 2, "c": [3]}}
@@ -196,7 +196,7 @@ def test_a_patch_of_nothing_changes_nothing(api: httpx.Client) -> None:
 
     after = api.patch(path, json={"id": "other", "agent_id": "other", "message_count": 7})
 
-    assert (after.status_code, after.json()) == (200, before.json())
+    assert (after.status_code, after.json() | {"messages": []}) == (200, before.json())
     assert after.headers["etag"] == before.headers["etag"]
 
 

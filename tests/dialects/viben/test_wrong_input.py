@@ -16,6 +16,7 @@ ROUTES = [
     ("PATCH", "/api/sessions/x"),
     ("DELETE", "/api/sessions/x"),
     ("POST", "/api/sessions/x/message"),
+    ("GET", "/api/sessions/x/messages"),
 ]
 LONG = "x" * 10_000
 

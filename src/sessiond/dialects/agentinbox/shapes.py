@@ -278,14 +278,18 @@ _bodies: Final = msgspec.json.Decoder(JsonObject)
 
 
 def _payload(event: Event) -> JsonObject:
+    of_run = {"runId": event.run_id} if event.run_id is not None else {}
     if event.is_message:
         message = unpack_message(event.body)
         message_id = make_event_id(MESSAGE, event.session_id, event.seq)
-        return {"messageId": message_id, "role": message.role, "content": message.content}
-    payload: JsonObject = {"sessionId": event.session_id}
+        return {"messageId": message_id, "role": message.role, "content": message.content, **of_run}
+    payload: JsonObject = {"sessionId": event.session_id, **of_run}
     if event.type != SESSION_CREATED:
-        # `input` and `output` belong to the step that the same event is.
-        payload |= {name: value for name, value in _translated(_bodies.decode(event.body)).items() if name not in _STEP}
+        payload |= _translated(_bodies.decode(event.body))
+    if event.run_id is None:
+        # `input` and `output` belong to the step that the same event is; runs and their tools are told whole.
+        for name in _STEP:
+            payload.pop(name, None)
     return payload
 
 

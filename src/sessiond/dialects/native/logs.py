@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from typing import Final
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from sessiond.actions import events, messages, sessions, timeline
 from sessiond.actions.call import Call
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import Delta, Event
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
 from sessiond.core.session import Session
-from sessiond.dialects.native import queries, shapes
+from sessiond.dialects.native import log_shapes, queries
 from sessiond.web.answers import Answer, Stream, encode, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
 
+DELTA: Final = "run.delta"
+
 
 async def append_messages(request: Request) -> Answer:
-    body = await request.body_as(shapes.MessagesIn)
+    body = await request.body_as(log_shapes.MessagesIn)
 
     def answer(appended: list[Event]) -> Answer:
-        out = shapes.messages_out(appended)
+        out = log_shapes.messages_out(appended)
         return json_answer({"data": out} if body.batch else out[0], 201)
 
-    return await messages.append(await request.call(), request.params[0], body.parse(), answer)
+    return await messages.append(
+        await request.call(),
+        request.params[0],
+        body.parse(),
+        answer,
+        strategy=body.multitask_strategy,
+        start_run=body.start_run,
+    )
 
 
 async def list_messages(request: Request) -> Answer:
@@ -43,12 +54,12 @@ async def list_messages(request: Request) -> Answer:
         limit=query.limit,
         offset=query.offset,
     )
-    return _log_answer(found, wanted, shapes.messages_out, total=found.session.message_count)
+    return _log_answer(found, wanted, log_shapes.messages_out, total=found.session.message_count)
 
 
 async def get_message(request: Request) -> Answer:
     event = await messages.get(await request.call(), request.params[0], request.params[1])
-    return json_answer(shapes.messages_out([event])[0])
+    return json_answer(log_shapes.messages_out([event])[0])
 
 
 async def list_events(request: Request) -> Answer:
@@ -66,24 +77,34 @@ async def list_events(request: Request) -> Answer:
         limit=query.limit,
         offset=query.offset,
     )
-    return _log_answer(found, wanted, shapes.events_out, total=found.session.last_seq)
+    return _log_answer(found, wanted, log_shapes.events_out, total=found.session.last_seq)
 
 
 async def stream_events(request: Request) -> Stream:
-    query = request.query_as(queries.StreamFrom)
-    after = query.after
-    last_event_id = request.headers.get("last-event-id")
-    if last_event_id:
-        # A reconnecting client says where it was; the URL still says where it once began.
-        after = queries.parse_seq(last_event_id, "Last-Event-ID")
+    wanted = stream_from(request)
     followed = events.follow(
         await request.call(),
         request.params[0],
-        after=after,
+        after=wanted.after,
         silence_seconds=request.site.keep_alive_seconds,
         still_allowed=lambda: request.site.still_allowed(request),
+        live=wanted.deltas,
     )
-    return Stream(_as_sse(followed), EVENT_STREAM, HEADERS, lasting=True)
+    return Stream(as_sse(followed), EVENT_STREAM, HEADERS, lasting=True)
+
+
+def stream_from(request: Request) -> queries.StreamFrom:
+    """Return where a stream is to begin, and what is wanted of it.
+
+    Raises:
+        InvalidInput: the place is not a number.
+    """
+    query = request.query_as(queries.StreamFrom)
+    last_event_id = request.headers.get("last-event-id")
+    if not last_event_id:
+        return query
+    # A reconnecting client says where it was; the URL still says where it once began.
+    return replace(query, after=queries.parse_seq(last_event_id, "Last-Event-ID"))
 
 
 async def replay_session(request: Request) -> Stream:
@@ -146,7 +167,7 @@ def _log_answer(
     # Nothing there: what is before it are the last of all.
     first = page[0].seq if page else 0 if descending else SEQ_MAX
     return json_answer(
-        shapes.LogPageOut(
+        log_shapes.LogPageOut(
             data=out(page),
             next_cursor=cursor(page[-1].seq, backwards=False) if page and after_it else None,
             prev_cursor=cursor(first, backwards=True) if before_it else None,
@@ -155,21 +176,25 @@ def _log_answer(
     )
 
 
-async def _as_sse(followed: AsyncIterator[list[Event]]) -> AsyncIterator[bytes]:
+async def as_sse(followed: AsyncIterator[list[Event | Delta]]) -> AsyncIterator[bytes]:
     async with aclosing(followed) as pages:  # type: ignore[type-var]  # `follow` is a generator
         async for page in pages:
             if not page:
                 yield KEEP_ALIVE
             else:
-                yield b"".join(
-                    format_event(id=event.seq, event=event.type, data=encode(shapes.event_out(event))) for event in page
-                )
+                yield b"".join(map(_format, page))
+
+
+def _format(told: Event | Delta) -> bytes:
+    if isinstance(told, Delta):
+        return format_event(id=None, event=DELTA, data=encode(told))
+    return format_event(id=told.seq, event=told.type, data=encode(log_shapes.event_out(told)))
 
 
 async def _steps(call: Call, session: Session) -> AsyncIterator[bytes]:
     separator = b'{"steps":['
     async for page in timeline.read_steps(call, session):
         for step in page:
-            yield separator + encode(shapes.step_out(step))
+            yield separator + encode(log_shapes.step_out(step))
             separator = b","
     yield (separator if separator != b"," else b"") + b"]}"

@@ -11,6 +11,7 @@ from msgspec import Meta
 from sessiond.core.errors import InvalidInput
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.limits import FILTER_MAX_VALUES, LOG_PAGE_DEFAULT, OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX
+from sessiond.core.run import RunStatus
 from sessiond.core.session import Status
 
 T = TypeVar("T")
@@ -20,10 +21,14 @@ TYPE: Final = r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$"
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
+WAIT_MAX_SECONDS: Final = 300.0  # proxies give up long before
+Wait = Annotated[float, Meta(ge=0, le=WAIT_MAX_SECONDS, description="Seconds until the answer, at most.")]
 
 FILTERS: Final = frozenset(
-    {"agent_id", "user_id", "task_id", "status", "created_after", "created_before", "type", "after", "before"}
+    {
+        *("session_id", "agent_id", "user_id", "task_id", "status"),
+        *("created_after", "created_before", "type", "after", "before"),
+    }
 )
 """What narrows a list. Without a value it is refused: an empty variable in a script must not ask for everything."""
 
@@ -59,13 +64,36 @@ class ListEvents(ListMessages, frozen=True, kw_only=True):
     type: list[Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": TYPE})]] = []
 
 
-class ListKeys(msgspec.Struct, frozen=True, kw_only=True):
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit = PAGE_DEFAULT
     cursor: str | None = None
 
 
+class ListSessionRuns(msgspec.Struct, frozen=True, kw_only=True):
+    agent_id: list[str] = []
+    status: list[RunStatus] = []
+    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "desc"
+    limit: Limit = PAGE_DEFAULT
+    cursor: str | None = None
+    include: list[str] = []
+
+
+class ListRuns(ListSessionRuns, frozen=True, kw_only=True):
+    session_id: list[str] = []
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True):
+    wait: Wait = 0.0
+
+
+class CancelRun(msgspec.Struct, frozen=True, kw_only=True):
+    wait: Wait = 2.0
+
+
 class StreamFrom(msgspec.Struct, frozen=True, kw_only=True):
     after: Seq | None = None
+    deltas: bool = False
+    """Whether the text of runs is wanted as it is said, too, before it is in the log."""
 
 
 def check_values(values: list[T], field: str) -> tuple[T, ...]:

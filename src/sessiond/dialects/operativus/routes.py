@@ -9,12 +9,10 @@ from typing import Final
 
 from sessiond.actions import messages, sessions
 from sessiond.actions.call import Call, itself
-from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
 from sessiond.core.event import StoredMessage
-from sessiond.core.metadata import JsonObject
 from sessiond.core.session import Session, SessionFilter
-from sessiond.dialects.operativus import shapes
+from sessiond.dialects.operativus import runs, shapes
 from sessiond.web.answers import Answer, Stream, encode, gathered, iso_millis, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.routes import Dialect, Problem, Route
@@ -46,12 +44,6 @@ async def get_session(request: Request) -> Stream:
     call = await request.call()
     session = await sessions.get(call, request.params[0])
     return Stream(gathered(_sessions(call, [session])), headers=(("etag", session.etag),))
-
-
-async def list_runs(request: Request) -> Answer:
-    # Whether there is such a session is not told.
-    request.caller.require(Scope.SESSIONS_READ)
-    return json_answer([])
 
 
 async def delete_session(request: Request) -> Answer:
@@ -102,6 +94,7 @@ def render(problem: Problem) -> Answer:
 
 
 _ERRORS: Final = dict.fromkeys((400, 401, 403, 503), shapes.ErrorOut)
+_STARTS: Final = _ERRORS | dict.fromkeys((404, 409, 413, 422), shapes.ErrorOut)
 
 ROUTES: Final = (
     Route(
@@ -122,9 +115,9 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/api/sessions/{sessionId}/runs",
-        handler=list_runs,
+        handler=runs.list_runs,
         summary="List the runs of a session, oldest first",
-        answers={200: list[JsonObject]} | _ERRORS,
+        answers={200: list[shapes.RunOut]} | _ERRORS,
     ),
     Route(
         method="DELETE",
@@ -133,11 +126,36 @@ ROUTES: Final = (
         summary="Delete a session, if there is one",
         answers={204: None, 412: shapes.ErrorOut} | _ERRORS,
     ),
+    Route(
+        method="POST",
+        path="/api/agents/{agentId}/runs",
+        handler=runs.run_agent,
+        summary="Run an agent, and wait for what it says",
+        description="With `stream`, or `Accept: text/event-stream`, it is told as below `/runs/stream`.",
+        body=shapes.StartRun,
+        answers={200: shapes.RunResult, 202: shapes.RunResult} | _STARTS,
+    ),
+    Route(
+        method="POST",
+        path="/api/agents/{agentId}/runs/stream",
+        handler=runs.stream_agent,
+        summary="Run an agent, and follow it as Server-Sent Events",
+        body=shapes.StartRun,
+        answers={200: bytes} | _STARTS,
+        content_type="text/event-stream",
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/runs/{runId}",
+        handler=runs.get_run,
+        summary="Get a run",
+        answers={200: shapes.RunOut, 404: shapes.ErrorOut} | _ERRORS,
+    ),
 )
 
 DIALECT: Final = Dialect(
     name="operativus",
-    title="Operativus Agent Manager: sessions",
+    title="Operativus Agent Manager: sessions and runs",
     prefix="/operativus",
     routes=ROUTES,
     render=render,

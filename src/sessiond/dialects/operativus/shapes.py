@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from sessiond.core import errors
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import StoredMessage
+from sessiond.core.ids import parse_id
 from sessiond.core.limits import OFFSET_MAX, PAGE_DEFAULT
-from sessiond.core.message import Role, text_of, unpack_message
+from sessiond.core.message import Message, Role, make_message, text_of, unpack_message
 from sessiond.core.page import SessionPage
-from sessiond.core.session import Session, Sort
+from sessiond.core.run import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, WAITING, Failure, Run, RunStatus
+from sessiond.core.session import NewSession, Session, Sort
 from sessiond.web.answers import iso_millis
 from sessiond.web.errors import MethodNotAllowed
 
 SIZE_MAX: Final = 100  # every session carries all its messages
 
 SORTS: Final = {"createdAt": Sort.CREATED, "updatedAt": Sort.UPDATED}
+
+WireRunStatus = Literal["QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+
+RUN_STATUSES: Final[Mapping[RunStatus, WireRunStatus]] = {
+    QUEUED: "QUEUED",
+    RUNNING: "RUNNING",
+    WAITING: "RUNNING",  # the document has no word for a run that asks something
+    COMPLETED: "COMPLETED",
+    FAILED: "FAILED",
+    CANCELLED: "CANCELLED",
+}
+
+StreamEventType = Literal[
+    "START",
+    "REASONING_DELTA",
+    "CONTENT_DELTA",
+    "CONTENT_DONE",
+    "TOOL_START",
+    "TOOL_END",
+    "TOOL_ERROR",
+    "PAUSED",
+    "CANCELLED",
+    "ERROR",
+    "STOP",
+]
 
 
 class MessageOut(msgspec.Struct, frozen=True):
@@ -53,6 +80,48 @@ class PageOut(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     last: bool
     empty: bool
     content: list[SessionOut]
+
+
+class RunOut(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    id: str
+    agent_id: str
+    session_id: str | None
+    """None once its session is deleted."""
+    status: WireRunStatus
+    created_at: str
+    completed_at: str | None
+    input: str | None
+    output: str | None
+    error: str | None
+    """Why it failed or was cancelled."""
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A run as the answer to whoever started it: a `RunOut`, and two fields under names that clients read."""
+
+    run_id: str
+    content: str | None
+    id: str
+    agent_id: str
+    session_id: str | None
+    status: WireRunStatus
+    created_at: str
+    completed_at: str | None
+    input: str | None
+    output: str | None
+    error: str | None
+
+
+class StreamEvent(msgspec.Struct, frozen=True):
+    """One event of a run's stream."""
+
+    event: StreamEventType
+    data: str
+    """A piece of text; of tools and questions, JSON."""
+    timestamp: int
+    """Milliseconds since 1970."""
+    run: RunOut | UnsetType = UNSET
+    """The run as it began, with the first START, and as it ended, with STOP."""
 
 
 class ErrorOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +161,26 @@ class ListSessions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         if name not in SORTS or (comma and direction.lower() not in ("asc", "desc")):
             raise InvalidInput("sort must be createdAt or updatedAt, and may end in ,asc or ,desc", field="sort")
         return SORTS[name], direction.lower() == "desc"
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    message: Annotated[str, Meta(min_length=1)]
+    session_id: str | None = None
+    """Without one there is a new session."""
+    user_id: str | None = None
+    stream: bool | None = None
+    """None: as the request's Accept says."""
+
+    def parse(self, agent_id: str) -> NewSession:
+        """Return the session meant, as it is if it must be made.
+
+        Raises:
+            InvalidInput, TooLarge: the user's id cannot be one.
+        """
+        return NewSession(agent_id=agent_id, user_id=parse_id(self.user_id, "userId") if self.user_id else None)
+
+    def said(self) -> Message:
+        return make_message(Role.USER, self.message)
 
 
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
@@ -154,3 +243,29 @@ def session_out(session: Session) -> SessionOut:
 def message_out(event: StoredMessage) -> MessageOut:
     message = unpack_message(event.body)
     return MessageOut(message.role, text_of(message.content))
+
+
+def run_out(run: Run) -> RunOut:
+    return RunOut(
+        id=run.id,
+        agent_id=run.agent_id,
+        session_id=run.session_id,
+        status=RUN_STATUSES[run.status],
+        created_at=iso_millis(run.created_at_us),
+        completed_at=iso_millis(run.completed_at_us) if run.completed_at_us is not None else None,
+        input=text_of(msgspec.Raw(run.input)) if run.input is not None else None,
+        output=text_of(msgspec.Raw(run.output)) if run.output is not None else None,
+        error=error_text(run),
+    )
+
+
+def result_out(run: Run) -> RunResult:
+    out = run_out(run)
+    return RunResult(run_id=out.id, content=out.output, **msgspec.structs.asdict(out))
+
+
+def error_text(run: Run) -> str | None:
+    """Return why a run failed or was cancelled; None while it may still end well."""
+    if not run.ended or run.error is None:
+        return None
+    return msgspec.json.decode(run.error, type=Failure).message

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from sessiond.actions import messages, sessions
 from sessiond.actions.call import Call
+from sessiond.core.errors import NotFound
 from sessiond.core.event import Event
 from sessiond.core.message import Role, make_message
 from sessiond.core.page import SessionPage, pack_cursor, position_of
 from sessiond.core.session import Session, SessionFilter, Sort
 from sessiond.dialects.viben import shapes
-from sessiond.web.answers import Answer, Stream, encode, json_answer
+from sessiond.web.answers import Answer, Stream, encode, gathered, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.routes import Dialect, Problem, Route
 
+LAST_MESSAGES: Final = 50  # what a session shows; it has all of them below `/messages`
 PAGE: Final = 100  # what is read at once of a list, and the bound of one that is asked for with a cursor alone
 
 
@@ -47,7 +50,17 @@ async def create_session(request: Request) -> Answer:
 
 
 async def get_session(request: Request) -> Answer:
-    return _details(await sessions.get(await request.call(), request.params[0]))
+    last = await messages.read_page(await request.call(), request.params[0], descending=True, limit=LAST_MESSAGES)
+    session = last.session
+    # What has come since the session was read is not in its count either.
+    shown = [message for message in reversed(last.events) if message.seq <= session.last_seq]
+    return _with_etag(session, shapes.conversation_out(session, shown), 200)
+
+
+async def list_messages(request: Request) -> Stream:
+    call = await request.call()
+    session = await sessions.get(call, request.params[0])
+    return Stream(gathered(_every_message(call, session)))
 
 
 async def patch_session(request: Request) -> Answer:
@@ -66,6 +79,16 @@ async def send_message(request: Request) -> Answer:
         return json_answer(shapes.sent_out(appended[0]))
 
     return await messages.append(await request.call(), request.params[0], [body.parse()], answer)
+
+
+async def _every_message(call: Call, session: Session) -> AsyncIterator[bytes]:
+    yield b'{"messages":['
+    separator = b""
+    with suppress(NotFound):  # deleted in the meantime: what was read of it stands
+        async for page in messages.read_all(call, session):
+            yield separator + b",".join(encode(shapes.message_out(message)) for message in page)
+            separator = b","
+    yield b"]}"
 
 
 async def _every_session(call: Call, wanted: SessionFilter) -> AsyncIterator[bytes]:
@@ -93,7 +116,7 @@ def _details(session: Session) -> Answer:
     return _with_etag(session, shapes.details_out(session), 200)
 
 
-def _with_etag(session: Session, body: shapes.Created | shapes.Details, status: int) -> Answer:
+def _with_etag(session: Session, body: shapes.Created | shapes.Details | shapes.Conversation, status: int) -> Answer:
     return json_answer(body, status, headers=(("etag", session.etag),))
 
 
@@ -127,8 +150,8 @@ ROUTES: Final = (
         method="GET",
         path="/api/sessions/{id}",
         handler=get_session,
-        summary="Get a session",
-        answers={200: shapes.Details} | _FINDS,
+        summary="Get a session and its last messages",
+        answers={200: shapes.Conversation} | _FINDS,
     ),
     Route(
         method="PATCH",
@@ -152,6 +175,13 @@ ROUTES: Final = (
         summary="Send a message to a session",
         body=shapes.SendMessage,
         answers={200: shapes.Sent} | _CHANGES,
+    ),
+    Route(
+        method="GET",
+        path="/api/sessions/{id}/messages",
+        handler=list_messages,
+        summary="List all messages of a session, oldest first",
+        answers={200: shapes.MessageList} | _FINDS,
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -11,10 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 from sessiond.actions.sessions import SessionPatch
 from sessiond.core import errors
 from sessiond.core.errors import InvalidInput
-from sessiond.core.event import Event
+from sessiond.core.event import Event, StoredMessage
 from sessiond.core.ids import parse_id
 from sessiond.core.limits import PAGE_MAX, check_prose
-from sessiond.core.message import Message, Role, make_message
+from sessiond.core.message import Message, Role, make_message, text_of, unpack_message
 from sessiond.core.metadata import JsonObject, RawObject
 from sessiond.core.session import NewSession, Session, Status
 from sessiond.web.answers import iso_millis
@@ -53,6 +53,33 @@ class Details(msgspec.Struct, frozen=True):
     message_count: int
     data: RawObject
     prompt: str | UnsetType = UNSET
+
+
+class MessageOut(msgspec.Struct, frozen=True):
+    id: str
+    role: Role
+    content: str
+    created_at: str
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """A session by itself, and what was said in it last."""
+
+    id: str
+    agent_id: str
+    task_id: str
+    status: Status
+    created_at: str
+    last_active: str
+    message_count: int
+    data: RawObject
+    messages: list[MessageOut]
+    """The last of them, oldest first."""
+    prompt: str | UnsetType = UNSET
+
+
+class MessageList(msgspec.Struct, frozen=True):
+    messages: list[MessageOut]
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -201,6 +228,22 @@ def details_out(session: Session) -> Details:
         session.message_count,
         msgspec.Raw(session.data) if session.data is not None else EMPTY,
         session.prompt if session.prompt is not None else UNSET,
+    )
+
+
+def conversation_out(session: Session, messages: Sequence[StoredMessage]) -> Conversation:
+    """Return a session with its last messages, which are given oldest first."""
+    fields = msgspec.structs.asdict(details_out(session))
+    return Conversation(**fields, messages=[message_out(message) for message in messages])
+
+
+def message_out(event: StoredMessage) -> MessageOut:
+    message = unpack_message(event.body)
+    return MessageOut(
+        make_message_id(event.session_id, event.seq),
+        message.role,
+        text_of(message.content),
+        iso_millis(event.created_at_us),
     )
 
 

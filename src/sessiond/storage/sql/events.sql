@@ -6,6 +6,10 @@ select session_id, seq, type, created_at_us, actor, run_id, action, duration_us,
 -- name: message_select
 select session_id, seq, created_at_us, run_id, body from events
 
+-- The same for a log in which few events are messages; see sqlite.sql.
+-- name: message_select_sparse
+{message_select}
+
 -- name: event_get
 {event_select}
 where workspace_id = :workspace and session_id = :id and seq = :seq

@@ -19,13 +19,15 @@ on conflict (workspace_id, field, value, shard) do update set n = session_counts
 with wanted as (
     select * from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:users as text[]),
         cast(:events as bigint[]), cast(:messages as bigint[]), cast(:bytes as bigint[]),
-        cast(:largest as bigint[]), cast(:ats_us as bigint[]))
-        as w (workspace_id, id, user_id, events, messages, bytes, largest, at_us)
+        cast(:largest as bigint[]), cast(:ats_us as bigint[]), cast(:starts as bigint[]))
+        as w (workspace_id, id, user_id, events, messages, bytes, largest, at_us, starts)
 ), locked as (
     select s.workspace_id, s.id
     from sessions s
     join wanted w on s.workspace_id = w.workspace_id and s.id = w.id
     where s.status in ('active', 'paused') and (w.user_id is null or s.user_id = w.user_id)
+        and (w.starts = 0 or s.agent_id is null
+            or not exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id))
     order by s.workspace_id, s.id
     -- One that somebody holds is appended to by itself: it would keep all the others waiting.
     for update of s skip locked
@@ -46,3 +48,50 @@ select * from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:se
 -- The database's own clock, as it is now and not when the transaction began.
 -- name: clock
 select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)
+
+-- Two workers look at the same time; each takes what the other has not.
+-- name: sessions_due
+select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
+where s.workspace_id = :workspace and s.ready_agent_id = :agent and s.ready_at_us <= :now_us
+    and s.ready_agent_id is not null and s.ready_at_us is not null
+order by s.ready_at_us limit :limit
+for update of s skip locked
+
+-- name: sessions_lapsed
+select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
+where s.lease_owner is not null and s.ready_at_us <= :now_us
+order by s.ready_at_us limit :limit
+for update of s skip locked
+
+-- The agents for which sessions wait, from behind one, with the time from which the first of them does. From each to the
+-- next is one look into the index, however many sessions wait for it.
+-- A parameter has not the columns' collation by itself.
+-- name: lanes
+with recursive lanes (workspace_id, agent_id, number) as (
+    select cast(:workspace as text) collate "C", cast(:agent as text) collate "C", 0
+    union all
+    select next.workspace_id, next.ready_agent_id, l.number + 1
+    from lanes l
+    cross join lateral (
+        select s.workspace_id, s.ready_agent_id from sessions s
+        where (s.workspace_id, s.ready_agent_id) > (l.workspace_id, l.agent_id)
+            and s.ready_agent_id is not null and s.ready_at_us is not null
+        order by s.workspace_id, s.ready_agent_id limit 1
+    ) next
+    where l.number < :limit
+)
+select l.workspace_id, l.agent_id, (
+    select min(s.ready_at_us) from sessions s
+    where s.workspace_id = l.workspace_id and s.ready_agent_id = l.agent_id
+        and s.ready_agent_id is not null and s.ready_at_us is not null
+)
+from lanes l where l.number > 0
+
+-- Somebody else counts this agent's runs just now: who would wait here, having sessions in hand, could wait in a circle.
+-- name: agent_lock
+select 1 from agents where workspace_id = :workspace and id = :id
+for update skip locked
+
+-- name: lease_hold
+select 1 from sessions where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+for update

@@ -3,6 +3,8 @@
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
     s.status, s.message_count, s.last_seq, s.log_bytes, s.largest_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
+    s.multitask_strategy, case when s.agent_id is not null then
+        exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
     d.metadata, d.data, d.prompt
 from sessions s
 left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
@@ -23,22 +25,24 @@ select 1 from sessions where workspace_id = :workspace and id = :id
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
-    last_active_at_us, completed_at_us, expires_at_us, search_text, updated_slot, details_bytes)
+    last_active_at_us, completed_at_us, expires_at_us, multitask_strategy, search_text, updated_slot, details_bytes)
 values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :search_text, :updated_slot, :details_bytes)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes)
 on conflict (workspace_id, id) do nothing
-returning id
+returning case when agent_id is not null then
+    exists (select 1 from agents a where a.workspace_id = sessions.workspace_id and a.id = sessions.agent_id) end
 
 -- name: session_update
 update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id, name = :name,
     user_name = :user_name, user_email = :user_email, accept_terms = :accept_terms, status = :status,
     message_count = :message_count, last_seq = :last_seq, log_bytes = :log_bytes, largest_bytes = :largest_bytes, updated_at_us = :updated_at_us,
     last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
-    search_text = :search_text, updated_slot = :updated_slot, details_bytes = :details_bytes
+    multitask_strategy = :multitask_strategy, search_text = :search_text, updated_slot = :updated_slot, details_bytes = :details_bytes
 where workspace_id = :workspace and id = :id
 
--- An append to a session that is under way: takes the next numbers and says which was the last.
+-- An append to a session that is under way: takes the next numbers and says which was the last. What makes an agent
+-- work (`starts`) takes the longer way.
 -- name: session_bump
 update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
     log_bytes = log_bytes + :bytes,
@@ -46,6 +50,8 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and status in ('active', 'paused')
     and (cast(:user as text) is null or user_id = :user)
+    and (:starts = 0 or agent_id is null
+        or not exists (select 1 from agents a where a.workspace_id = :workspace and a.id = sessions.agent_id))
 returning last_seq, updated_slot
 
 -- A statement of its own, once in ten seconds: SQLite rewrites an index whenever its column is set, even to the same.

@@ -5,6 +5,8 @@
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
     s.status, s.message_count, s.last_seq, s.log_bytes, s.largest_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
+    s.multitask_strategy, case when s.agent_id is not null then
+        exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
     case s.details_bytes when 0 then null else
         (select d.metadata from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
     case s.details_bytes when 0 then null else
@@ -19,6 +21,39 @@ insert into session_counts (workspace_id, field, value, shard, n)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(:rows) where true
 on conflict (workspace_id, field, value, shard) do update set n = n + excluded.n
 
--- The database's own clock. Here it is the machine's.
+-- The database's own clock. Here it is the machine's; SQLite's own functions tell milliseconds only.
 -- name: clock
-select cast(unixepoch('subsec') * 1000000 as integer)
+select now_us()
+
+-- SQLite takes the primary key unless told, and passes by all that runs have written between two messages. Where most
+-- are messages, that is the cheaper way.
+-- name: message_select_sparse
+select session_id, seq, created_at_us, run_id, body from events indexed by events_messages
+
+-- The agents for which sessions wait, from behind one, with the time from which the first of them does. From each to the
+-- next is one look into the index, however many sessions wait for it.
+-- SQLite finds no pair behind a pair in an index: here the next agent of the workspace is looked for, then the next
+-- workspace, whose row without an agent is no lane.
+-- name: lanes
+with recursive lanes (workspace_id, agent_id, number) as (
+    select :workspace, :agent, 0
+    union all
+    select
+        case when (select min(s.ready_agent_id) from sessions s
+            where s.workspace_id = l.workspace_id and s.ready_agent_id > l.agent_id
+                and s.ready_agent_id is not null and s.ready_at_us is not null) is not null
+        then l.workspace_id
+        else (select min(s.workspace_id) from sessions s
+            where s.workspace_id > l.workspace_id and s.ready_agent_id is not null and s.ready_at_us is not null) end,
+        coalesce((select min(s.ready_agent_id) from sessions s
+            where s.workspace_id = l.workspace_id and s.ready_agent_id > l.agent_id
+                and s.ready_agent_id is not null and s.ready_at_us is not null), ''),
+        l.number + 1
+    from lanes l where l.workspace_id is not null and l.number < :limit
+)
+select l.workspace_id, l.agent_id, (
+    select min(s.ready_at_us) from sessions s
+    where s.workspace_id = l.workspace_id and s.ready_agent_id = l.agent_id
+        and s.ready_agent_id is not null and s.ready_at_us is not null
+)
+from lanes l where l.number > 0 and l.workspace_id is not null

@@ -1,0 +1,1 @@
+"""Agents doing their work: `worker.py` takes runs and keeps them, each other file is one way to run an agent."""

@@ -1,0 +1,172 @@
+"""Runs as rows, and the queue that each session is: the session's row says when something is due and who does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.core.limits import PAGE_MAX_BYTES
+from sessiond.core.run import Failure, Run, RunFilter, RunPage, RunStatus
+from sessiond.storage.engine import Row, Tx, Value, Watched
+
+DUE: Final[Watched] = (WorkspaceId(""), SessionId("due"))
+"""What workers watch: some session has something to do. No workspace has an empty id."""
+OPEN_PAGE: Final = 50  # runs of a queue that are read at once: what each was told may be a MiB
+
+
+class Answering(msgspec.Struct, frozen=True):
+    """Where in the log a run stands, and what it answers. The order of the fields is that of `runs_before`."""
+
+    id: str
+    queued_seq: int
+    input_seq: int
+    ended_seq: int | None
+
+
+_STATUS: Final = {str(status): status for status in RunStatus}
+_STATUS_COLUMN: Final = Run.__struct_fields__.index("status")
+_FIXED: Final = ("session_id", "agent_id", "user_id", "queued_seq", "input_seq", "input", "actor", "retry_of")
+
+
+async def insert(tx: Tx, run: Run, *, now_us: int) -> None:
+    """Add a run to its session's queue, and tell the workers. `now_us` is the database's clock."""
+    await tx.run("run_insert", **_columns(run))
+    assert run.session_id is not None
+    await schedule(tx, run.workspace_id, run.session_id, opened=1, now_us=now_us)
+
+
+async def schedule(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, opened: int = 0, now_us: int) -> None:
+    """Settle when a session is due, after its runs or its status changed.
+
+    `opened` is how many of its runs were added, less those that ended; the session's new status is in its row already.
+    """
+    row = await tx.one("session_schedule", workspace=workspace_id, id=session_id, opened=opened, now_us=now_us)
+    if row is not None and row[0] is not None:
+        tx.wake(*DUE)
+
+
+async def save(tx: Tx, run: Run) -> None:
+    """Write what may change of a run."""
+    columns = _columns(run)
+    for fixed in (*_FIXED, "created_at_us"):
+        del columns[fixed]
+    await tx.run("run_update", **columns)
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, run_id: str, *, user_id: str | None) -> Run | None:
+    """Return the run, or None when the workspace has none of that id, or when it is not of `user_id`'s session."""
+    row = await tx.one("run_get", workspace=workspace_id, id=run_id, user=user_id)
+    return _row_to_run(row) if row is not None else None
+
+
+async def count_open(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> int:
+    row = await tx.one("session_open_runs", workspace=workspace_id, id=session_id)
+    return row[0] if row is not None else 0
+
+
+async def read_open(
+    tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, after: int = 0, limit: int = OPEN_PAGE
+) -> list[Run]:
+    """Return up to `limit` of a session's runs that have not ended, first the one whose turn it is.
+
+    `after` is the `queued_seq` of the last that was read.
+    """
+    rows = await tx.all("runs_open", workspace=workspace_id, session=session_id, after=after, limit=limit)
+    return [_row_to_run(row) for row in rows]
+
+
+async def read_before(
+    tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, seq: int, limit: int
+) -> list[Answering]:
+    """Return up to `limit` of the last runs that were queued up to `seq`, in their order."""
+    rows = await tx.all("runs_before", workspace=workspace_id, session=session_id, seq=seq, limit=limit)
+    return [Answering(*row) for row in reversed(rows)]
+
+
+async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_id: str | None) -> None:
+    """Give a session's runs to the user that the session was given to."""
+    await tx.run("runs_rebind", workspace=workspace_id, session=session_id, user=user_id)
+
+
+async def orphan(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, at_us: int) -> None:
+    """Take a session's runs away from it, before it is deleted; those that had not ended are cancelled."""
+    error = msgspec.json.encode(Failure("cancelled", "the session was deleted"))
+    await tx.run("runs_orphan", workspace=workspace_id, session=session_id, error=error, at_us=at_us)
+
+
+async def read_page(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    wanted: RunFilter,
+    *,
+    user_id: str | None,
+    descending: bool,
+    limit: int,
+    position: tuple[int, str] | None = None,
+    with_total: bool = False,
+) -> RunPage:
+    """Return up to `limit` runs by time of creation, from behind `position`, a time and an id.
+
+    A page ends early, but not empty, rather than hold more than `PAGE_MAX_BYTES`.
+    """
+    where, values = _where(workspace_id, wanted, user_id)
+    total = None
+    if with_total:
+        rows = await tx.select("run_count_select", f"where {' and '.join(where)}", values)
+        total = rows[0][0]
+    # Where one session is asked for, its queue tells the order: two runs of one microsecond have one.
+    by = "queued_seq" if len(wanted.session_ids) == 1 else "created_at_us"
+    if position is not None:
+        where.append(f"({by}, id) {'<' if descending else '>'} (:at, :at_id)")
+        values |= {"at": position[0], "at_id": position[1]}
+    values["limit"] = limit + 1
+    direction = "desc" if descending else "asc"
+    tail = f"where {' and '.join(where)} order by {by} {direction}, id {direction} limit :limit"
+    sizes = [row[0] for row in await tx.select("run_size_select", tail, values)]
+    fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+    values["limit"] = fitting + 1
+    found = [_row_to_run(row) for row in await tx.select("run_select", tail, values)]
+    page = found[:fitting]
+    next_position = position_of(page[-1], wanted) if len(found) > fitting else None
+    return RunPage(runs=page, next_position=next_position, total=total)
+
+
+def position_of(run: Run, wanted: RunFilter) -> tuple[int, str]:
+    """Return where a run stands in a list."""
+    return (run.queued_seq if len(wanted.session_ids) == 1 else run.created_at_us), run.id
+
+
+def _where(workspace_id: WorkspaceId, wanted: RunFilter, user_id: str | None) -> tuple[list[str], dict[str, Value]]:
+    where, values = ["workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
+
+    def any_of(column: str, options: Sequence[str]) -> None:
+        if options:
+            names = {f"{column}_{number}": option for number, option in enumerate(options)}
+            values.update(names)
+            listed = ", ".join(f":{name}" for name in names)
+            where.append(f"{column} = {listed}" if len(options) == 1 else f"{column} in ({listed})")
+
+    any_of("session_id", wanted.session_ids)
+    any_of("agent_id", wanted.agent_ids)
+    any_of("status", [str(status) for status in wanted.statuses])
+    if user_id is not None:
+        where.append("user_id = :user")
+        values["user"] = user_id
+    return where, values
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    columns = msgspec.structs.asdict(run)
+    columns["workspace"] = columns.pop("workspace_id")
+    columns["status"] = str(run.status)
+    return columns
+
+
+def _row_to_run(row: Row) -> Run:
+    columns = [*row]
+    columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+    return Run(*columns)

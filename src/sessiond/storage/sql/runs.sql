@@ -1,0 +1,153 @@
+-- In the order of `core.run.Run`.
+-- name: run_select
+select workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error, ask,
+    answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
+    created_at_us, started_at_us, completed_at_us, ended_seq
+from runs
+
+-- name: run_get
+{run_select}
+where workspace_id = :workspace and id = :id and (cast(:user as text) is null or user_id = :user)
+
+-- name: run_insert
+insert into runs (workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error,
+    ask, answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
+    created_at_us, started_at_us, completed_at_us, ended_seq)
+values (:workspace, :id, :session_id, :agent_id, :user_id, :status, :queued_seq, :input_seq, :input, :output, :error,
+    :ask, :answer, :prompt_tokens, :completion_tokens, :attempts, :failures, :worker, :actor, :retry_of,
+    :cancel_requested_at_us, :created_at_us, :started_at_us, :completed_at_us, :ended_seq)
+
+-- name: run_update
+update runs set status = :status, output = :output, error = :error, ask = :ask, answer = :answer,
+    prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, attempts = :attempts,
+    failures = :failures, worker = :worker, cancel_requested_at_us = :cancel_requested_at_us,
+    started_at_us = :started_at_us, completed_at_us = :completed_at_us, ended_seq = :ended_seq
+where workspace_id = :workspace and id = :id
+
+-- Sizes without the values: neither database reads a long one to tell its length.
+-- name: run_size_select
+select coalesce(length(input), 0) + coalesce(length(output), 0) + coalesce(length(ask), 0) + coalesce(length(answer), 0)
+from runs
+
+-- name: run_count_select
+select count(*) from runs
+
+-- A session's runs that have not ended, first the one whose turn it is.
+-- name: runs_open
+{run_select}
+where workspace_id = :workspace and session_id = :session and status in ('queued', 'running', 'waiting')
+    and queued_seq > :after
+order by queued_seq limit :limit
+
+-- What runs keep when their session is deleted; those that had not ended end so.
+-- name: runs_orphan
+update runs set session_id = null,
+    completed_at_us = coalesce(completed_at_us, :at_us),
+    error = case when status in ('queued', 'running', 'waiting') then :error else error end,
+    ask = null, answer = null,
+    status = case when status in ('queued', 'running', 'waiting') then 'cancelled' else status end
+where workspace_id = :workspace and session_id = :session
+
+-- The last runs of a session up to a place in its log, with what each of them answers.
+-- name: runs_before
+select id, queued_seq, input_seq, ended_seq from runs
+where workspace_id = :workspace and session_id = :session and queued_seq <= :seq
+order by queued_seq desc limit :limit
+
+-- Runs are seen by whoever may see their session.
+-- name: runs_rebind
+update runs set user_id = :user where workspace_id = :workspace and session_id = :session
+
+-- Whose turn it is in a session.
+-- name: session_head_agent
+select r.agent_id from runs r
+where r.workspace_id = :workspace and r.session_id = :id and r.status in ('queued', 'running', 'waiting')
+order by r.queued_seq limit 1
+
+-- Whether that run has failed before, and is put off.
+-- name: session_head_failures
+select r.failures from runs r
+where r.workspace_id = :workspace and r.session_id = :id and r.status in ('queued', 'running', 'waiting')
+order by r.queued_seq limit 1
+
+-- name: session_open_runs
+select open_runs from sessions where workspace_id = :workspace and id = :id
+
+-- Counts open runs in or out, and says when there is something to do: while it is leased, when the lease ends; when
+-- the session is not under way or nothing is open, never; else it stays as it was, or is now. What was put off for the
+-- sake of a run that was cancelled is not put off any more.
+-- name: session_schedule
+update sessions set open_runs = open_runs + :opened,
+    ready_agent_id = case when lease_owner is null then ({session_head_agent}) end,
+    ready_at_us = case
+        when lease_owner is not null then ready_at_us
+        when status <> 'active' or open_runs + :opened = 0 then null
+        when :opened < 0 and ({session_head_failures}) = 0 then cast(:now_us as bigint)
+        else coalesce(ready_at_us, :now_us)
+    end
+where workspace_id = :workspace and id = :id
+returning ready_at_us
+
+-- Sessions of one agent in which a run is to begin, the longest due first.
+-- name: sessions_due
+select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
+where s.workspace_id = :workspace and s.ready_agent_id = :agent and s.ready_at_us <= :now_us
+    and s.ready_agent_id is not null and s.ready_at_us is not null
+order by s.ready_at_us limit :limit
+
+-- Sessions whose worker was lost. Nothing keeps them back: their runs have their places already.
+-- name: sessions_lapsed
+select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
+where s.lease_owner is not null and s.ready_at_us <= :now_us
+order by s.ready_at_us limit :limit
+
+-- name: session_next_lapse
+select min(ready_at_us) from sessions where lease_owner is not null
+
+-- name: run_written
+select max(seq) from events
+where workspace_id = :workspace and session_id = :id and seq > :after and run_id = :run and actor = :actor
+
+-- name: lease_take
+update sessions set lease_owner = :worker, lease_until_us = :until_us, ready_at_us = :until_us,
+    ready_agent_id = null, fence = fence + 1
+where workspace_id = :workspace and id = :id
+returning fence
+
+-- name: lease_drop
+update sessions set lease_owner = null, lease_until_us = 0, open_runs = 0, ready_at_us = null, ready_agent_id = null
+where workspace_id = :workspace and id = :id
+
+-- What a run writes: only while its worker has the lease.
+-- name: lease_bump
+update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
+    log_bytes = log_bytes + :bytes,
+    largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
+    updated_at_us = :at_us, last_active_at_us = :at_us
+where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+returning last_seq, updated_slot
+
+-- Only PostgreSQL must lock. See postgres.sql.
+-- name: lease_hold
+select 1 from sessions where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+
+-- name: lease_renew
+update sessions set lease_until_us = :until_us, ready_at_us = :until_us
+where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+returning id
+
+-- name: lease_release
+update sessions set lease_owner = null, lease_until_us = 0,
+    prompt_tokens = prompt_tokens + :prompt_tokens, completion_tokens = completion_tokens + :completion_tokens,
+    open_runs = open_runs - :ended,
+    ready_agent_id = ({session_head_agent}),
+    ready_at_us = case when status = 'active' and open_runs - :ended > 0 then cast(:ready_us as bigint) end
+where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+returning ready_at_us
+
+-- What a worker looks at when its session was written to by others.
+-- name: lease_look
+select s.fence, s.lease_owner, r.status, r.cancel_requested_at_us, r.answer
+from sessions s
+join runs r on r.workspace_id = s.workspace_id and r.id = :run
+where s.workspace_id = :workspace and s.id = :id
