@@ -87,6 +87,7 @@ def test_options_are_kept_as_they_were_given_and_read_with_their_defaults() -> N
         ("chat", CHAT | {"temperature": "nan"}, "temperature"),
         ("chat", CHAT | {"tools": ["x"]}, "tools"),
         ("webhook", {"url": "x"}, "url"),
+        ("webhook", {"url": "https://x"}, "secret"),
     ],
 )
 def test_options_that_a_runner_does_not_take_are_refused_by_name(
@@ -143,7 +144,8 @@ def test_every_option_that_looks_like_a_secret_is_one() -> None:
             if name in ("env", "headers"):
                 assert name in SECRET_MAPS
     assert make("webhook", url="https://x", secret="whsec_x").shown_options() == {"url": "https://x", "secret": HIDDEN}
-    assert make("webhook", url="https://x", secret=None).shown_options() == {"url": "https://x", "secret": None}
+    unused = make("webhook", url="https://x", secret=None, secret_env="S")
+    assert unused.shown_options() == {"url": "https://x", "secret": None, "secret_env": "S"}
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ async def test_an_endpoint_without_tls_is_not_reached_with_it() -> None:
             await read_all(_run(f"https://127.0.0.1:{port}"))
 
     assert (failed.value.code, failed.value.permanent) == (UNREACHABLE, False)
-    assert f"cannot connect to 127.0.0.1:{port}: " in failed.value.message
+    assert f"cannot connect to 127.0.0.1:{port}: it does not speak TLS" in failed.value.message
 
 
 @pytest.mark.parametrize(

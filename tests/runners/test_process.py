@@ -183,6 +183,19 @@ def test_nothing_is_left_of_a_program_that_ignores_being_asked(on_loop: Loop) ->
     assert not alive(on_loop(main()))
 
 
+def test_a_child_that_hides_in_a_session_of_its_own_with_nothing_in_its_environment_is_found(on_loop: Loop) -> None:
+    script = (
+        "import subprocess, sys, time; child = subprocess.Popen(['sleep', '60'], env={}, start_new_session=True);"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+
+    async def main() -> int:
+        async with opened(sys.executable, "-c", script) as program:
+            return int(await program.stdout.readline())
+
+    assert not alive([on_loop(main())])
+
+
 def test_nothing_is_left_of_a_program_that_ended_well(on_loop: Loop) -> None:
     async def main() -> list[int]:
         began = time.monotonic()

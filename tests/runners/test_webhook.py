@@ -90,7 +90,6 @@ async def test_the_secret_may_stand_in_the_environment(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "neither the option secret nor secret_env"),
         ({"secret": "whsec_"}, "no base64"),
         ({"secret": "whsec_a"}, "no base64"),
         ({"secret_env": "NO_SUCH_SECRET"}, "NO_SUCH_SECRET"),

@@ -206,6 +206,8 @@ class NewAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise InvalidInput(f"options of the runner {self.runner}: {_say(error)}", field="options") from error
         if isinstance(checked, CommandOptions | AcpOptions):
             program_of(checked.command)
+        if isinstance(checked, WebhookOptions) and not (checked.secret or checked.secret_env):
+            raise InvalidInput("the runner webhook needs the option secret or secret_env to sign with", field="options")
         return Agent(
             workspace_id=workspace_id,
             id=agent_id,

@@ -193,11 +193,13 @@ def say_failure(error: BaseException | None, url: httpx2.URL) -> AgentError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the operating system's reason below a client's error."""
+    """Return the reason below a client's error, as TLS or the operating system has it."""
     reason, below = show(str(error)), error.__cause__ or error.__context__
     while below is not None:
         if isinstance(below, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({below.verify_message})"
+        if isinstance(below, ssl.SSLError):  # its number is none of the operating system's
+            return f"it does not speak TLS as we do ({below.reason})" if below.reason else "it does not speak TLS"
         if isinstance(below, OSError) and below.errno:
             # asyncio puts its own words into refusals; the system's are known to everybody.
             reason = os.strerror(below.errno) if below.errno > 0 else below.strerror or reason

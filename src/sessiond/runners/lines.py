@@ -88,7 +88,8 @@ def check_usage(usage: Usage) -> Usage:
     if not all(0 <= tokens <= TOKENS_MAX for tokens in (usage.prompt_tokens, usage.completion_tokens)):
         raise AgentError(
             BAD_OUTPUT,
-            f"the agent reports a use of {usage.prompt_tokens} and {usage.completion_tokens} tokens, which cannot be",
+            f"the agent reports a use of {show(str(usage.prompt_tokens), 20)} and"
+            f" {show(str(usage.completion_tokens), 20)} tokens, which cannot be",
             permanent=True,
         )
     return usage

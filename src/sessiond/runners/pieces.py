@@ -160,7 +160,7 @@ def _make(type: str, body: object, **more: Any) -> Entry:
         entry = make_entry(type, body, **more)
         check_nesting(entry.body)
     except (InvalidInput, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise AgentError(BAD_OUTPUT, f"what the agent says cannot be kept: {error}") from error
+        raise AgentError(BAD_OUTPUT, f"what the agent says cannot be kept: {error}", permanent=True) from error
     return entry
 
 

@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -58,6 +59,8 @@ _BUSY: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 
 T = TypeVar("T")
+Family = dict[int, str]
+"""Processes by number, with when each began."""
 
 
 class Program:
@@ -240,6 +243,10 @@ async def _stop(started: _Started) -> None:
     pipes, pid = started.pipes, started.program.pid
     started.watch.cancel()
     await asyncio.wait([started.watch])
+    below: Family = {}
+    if LINUX and not pipes.exited.is_set():
+        # While each still has its parent: one that cleared its environment is not found by it later.
+        below = await asyncio.get_running_loop().run_in_executor(_lookers, _find_below, {pid})
     for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
         if pipes.exited.is_set():
             break
@@ -248,6 +255,8 @@ async def _stop(started: _Started) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await pipes.exited.wait()
+    if below:
+        await asyncio.get_running_loop().run_in_executor(_lookers, _kill_family, below)
     await _kill_left(started.run_id, attempt=started.attempt, leader=pid)
     started.transport.close()
     with suppress(TimeoutError):
@@ -301,6 +310,32 @@ def _kill_marked(run_id: str, attempt: int, leader: int | None, others: set[int]
         except OSError:
             continue  # it has ended
     return killed
+
+
+def _find_below(pids: set[int]) -> Family:
+    """Return the children of processes, theirs, and so on, with when each began: its number may be another's later."""
+    children, begun = defaultdict[int, list[int]](list), dict[int, str]()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        with suppress(OSError), open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # the name before it may have anything in it
+            children[int(fields[1])].append(int(name))
+            begun[int(name)] = fields[19]
+    found, next_ones = Family(), [child for pid in pids for child in children[pid]]
+    while next_ones:
+        found |= {pid: begun[pid] for pid in next_ones}
+        next_ones = [child for pid in next_ones for child in children[pid] if child not in found]
+    return found
+
+
+def _kill_family(family: Family) -> None:
+    """Kill what is left of processes that were found, and what they have started since."""
+    now = _find_below({0})  # all there are
+    left = {pid for pid, begun in family.items() if now.get(pid) == begun}
+    for pid in left | set(_find_below(left) if left else ()):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _has_mark(environment: bytes, run_id: str, attempt: int) -> bool:

@@ -59,10 +59,7 @@ async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
 
 def _sign(brief: Brief, body: str, secret: str | None) -> dict[str, str]:
     """Return the headers by which the receiver knows who sent this, and a repeat (standardwebhooks.com)."""
-    if secret is None:
-        raise AgentError(
-            NOT_CONFIGURED, "the agent has neither the option secret nor secret_env to sign with", permanent=True
-        )
+    assert secret is not None, "no agent is registered without one"
     try:
         webhook = Webhook(secret)
     except (ValueError, EmptyWebhookSecretError) as error:

@@ -102,7 +102,10 @@ def test_a_key_that_may_not_read_does_not_wait(tenant: Tenant, client: httpx.Cli
         run = start(writer, wait=20)
         refused = writer.get(f"/v1/runs/{run['id']}")
 
+        cancelled = writer.post(f"/v1/runs/{run['id']}/cancel").json()
+
     assert (run["status"], refused.status_code) == ("queued", 403)
+    assert [cancelled[name] for name in ("id", "input", "output", "error")] == [run["id"], None, None, None]
 
 
 def test_who_loses_its_key_while_it_waits_is_told_what_it_started(tenant: Tenant, client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ async def start_run(request: Request) -> Answer:
     wait_seconds = request.query_as(queries.StartRun).wait
     call = await request.call()
     started = await runs.start(
-        call, request.params[0], _started, message=body.parse(), strategy=body.multitask_strategy
+        call, request.params[0], _started(call), message=body.parse(), strategy=body.multitask_strategy
     )
     return await _waited_for(request, call, started, wait_seconds)
 
@@ -44,7 +45,7 @@ async def list_runs(request: Request) -> Answer:
 
 
 async def get_run(request: Request) -> Answer:
-    return _run(await runs.get(await request.call(), request.params[0]))
+    return json_answer(run_shapes.run_out(await runs.get(await request.call(), request.params[0])))
 
 
 async def stream_run(request: Request) -> Answer | Stream:
@@ -69,25 +70,34 @@ async def cancel_run(request: Request) -> Answer:
     body = await request.body_as(shapes.End, empty=shapes.End())
     wait_seconds = request.query_as(queries.CancelRun).wait
     call = await request.call()
-    cancelled = await runs.cancel(call, request.params[0], _run, reason=body.parse())
+    cancelled = await runs.cancel(call, request.params[0], _changed(call), reason=body.parse())
     return await _waited_for(request, call, cancelled, wait_seconds)
 
 
 async def retry_run(request: Request) -> Answer:
-    return await runs.retry(await request.call(), request.params[0], _started)
+    call = await request.call()
+    return await runs.retry(call, request.params[0], _started(call))
 
 
 async def respond_to_run(request: Request) -> Answer:
     body = await request.body_as(run_shapes.Respond)
-    return await runs.respond(await request.call(), request.params[0], body.parse(), _run)
+    call = await request.call()
+    return await runs.respond(call, request.params[0], body.parse(), _changed(call))
 
 
-def _run(run: Run) -> Answer:
-    return json_answer(run_shapes.run_out(run))
+def _shown(call: Call, run: Run) -> run_shapes.RunOut:
+    """Return a run as the caller may see it: a key that may not read is not told what was said."""
+    if Scope.SESSIONS_READ not in call.caller.scopes:
+        run = replace(run, input=None, output=None, error=None, ask=None)
+    return run_shapes.run_out(run)
 
 
-def _started(run: Run) -> Answer:
-    return json_answer(run_shapes.run_out(run), 201, headers=(("location", f"/v1/runs/{run.id}"),))
+def _changed(call: Call) -> Callable[[Run], Answer]:
+    return lambda run: json_answer(_shown(call, run))
+
+
+def _started(call: Call) -> Callable[[Run], Answer]:
+    return lambda run: json_answer(_shown(call, run), 201, headers=(("location", f"/v1/runs/{run.id}"),))
 
 
 async def _page(call: Call, query: queries.ListSessionRuns, *, session_ids: tuple[str, ...]) -> Answer:
