@@ -142,7 +142,8 @@ class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
         del self.stderr_end[:-STDERR_MAX_BYTES]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        super().pipe_connection_lost(fd, exc)
+        # A program need not read its input; Python 3.11.2 would log that nobody asked how writing to it ended.
+        super().pipe_connection_lost(fd, exc if fd != 0 else None)
         if fd == 1:
             self.stdout_closed.set()
         elif fd == 2:
