@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from sessiond.actions import queue
 from sessiond.actions.call import A, Call
 from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_through, require_still
-from sessiond.actions.queue import Author
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
@@ -68,7 +67,7 @@ async def append(
         if agent is None:
             await sessions.save(tx, before, await events.append_to(tx, now, wanted))
             return _as_events(wanted, now.last_seq + 1)
-        by = Author(call.caller.key_id, call.now_us)
+        by = queue.author(call)
         now, ended = await queue.make_way(tx, by, now, strategy)
         run, said = queue.begin_run(by, now, agent, entries, run_id=RunId(call.new_id("run_")))
         answered = call.append(before.id, *said)

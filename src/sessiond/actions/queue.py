@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from sessiond.actions.call import Call
 from sessiond.core import run as states
 from sessiond.core.agent import Agent
 from sessiond.core.errors import Conflict
@@ -28,13 +29,12 @@ from sessiond.core.ids import RunId
 from sessiond.core.message import Role, unpack_message
 from sessiond.core.run import CANCELLED, QUEUED_MAX, Failure, Run, RunStatus, Strategy
 from sessiond.core.session import Session
-from sessiond.storage import agents, clock, events, runs
+from sessiond.storage import agents, clock, events, runs, sessions
 from sessiond.storage.engine import Tx
 from sessiond.storage.events import Append
 
-INPUT_SHOWN_MAX_BYTES: Final = (
-    16 * 1024
-)  # it stands in the log as a message already, and a thousand runs may end at once
+# It stands in the log as a message already, and a thousand runs may end at once.
+INPUT_SHOWN_MAX_BYTES: Final = 16 * 1024
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -42,6 +42,10 @@ class Author(msgspec.Struct, frozen=True):
 
     actor: str
     at_us: int
+
+
+def author(call: Call) -> Author:
+    return Author(call.caller.key_id, call.now_us)
 
 
 def starts(entries: Sequence[Entry]) -> bool:
@@ -126,6 +130,22 @@ async def settle(tx: Tx, session: Session, *, ended: int = 0, now_us: int | None
     """Have the queue follow its session's status, once that was saved: paused holds it, active lets it go on."""
     now_us = await clock.read_us(tx) if now_us is None else now_us
     await runs.schedule(tx, session.workspace_id, session.id, opened=-ended, now_us=now_us)
+
+
+async def save(
+    tx: Tx, by: Author, before: Session, after: Session, said: Append, *, reason: str, now_us: int | None = None
+) -> Session:
+    """Save a changed session with what is said of it; its runs follow its status.
+
+    Where it has ended, they are cancelled for `reason`. `now_us` is the database's clock, where it is known.
+    """
+    ended, moved = 0, after.status != before.status
+    if moved and after.ended:
+        after, ended = await cancel_open(tx, by, after, reason)
+    after = await sessions.save(tx, before, await events.append_to(tx, after, said))
+    if moved and (ended or await runs.count_open(tx, after.workspace_id, after.id)):
+        await settle(tx, after, ended=ended, now_us=now_us)
+    return after
 
 
 async def cancel_open(tx: Tx, by: Author, session: Session, reason: str) -> tuple[Session, int]:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from sessiond.actions import queue
 from sessiond.actions.call import A, Call
 from sessiond.actions.events import follow
-from sessiond.actions.queue import Author
 from sessiond.actions.sessions import activation, creation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict, NotFound
@@ -215,17 +214,12 @@ async def cancel(call: Call, run_id: str, answer: Callable[[Run], A], *, reason:
     call.caller.require(Scope.SESSIONS_WRITE)
 
     async def operation(tx: Tx) -> Run:
-        run = await _get(tx, call, run_id)
-        if run.status is CANCELLED:
+        if _is_cancelled(run := await _get(tx, call, run_id)):
             return run
-        if run.ended:
-            raise Conflict(f"the run has {run.status}")
         before, run = await _take(tx, call, run_id)
-        if run.status is CANCELLED:
+        if _is_cancelled(run):
             return run  # by somebody else, meanwhile
-        if run.ended:
-            raise Conflict(f"the run has {run.status}")
-        session, after = await queue.cancel(tx, _author(call), before, run, reason or "cancelled by a caller")
+        session, after = await queue.cancel(tx, queue.author(call), before, run, reason or "cancelled by a caller")
         await sessions.save(tx, before, session)
         if after.ended:
             await queue.settle(tx, session, ended=1)
@@ -254,7 +248,7 @@ async def respond(call: Call, run_id: str, given: Answer, answer: Callable[[Run]
         after = replace(run.become(RUNNING, call.now_us), answer=msgspec.json.encode(given))
         await runs.save(tx, after)
         entry = make_entry(RUN_ANSWERED, given, run_id=run.id)
-        session = await events.append_to(tx, before, queue.note(before, _author(call), entry))
+        session = await events.append_to(tx, before, queue.note(before, queue.author(call), entry))
         await sessions.save(tx, before, session)
         return after
 
@@ -321,7 +315,7 @@ async def _start(
     retry_of: Run | None = None,
 ) -> Run:
     before.require_open()
-    by, now = _author(call), before
+    by, now = queue.author(call), before
     agent = (
         await agents.find(tx, before.workspace_id, retry_of.agent_id)
         if retry_of is not None
@@ -344,6 +338,13 @@ async def _start(
     return run
 
 
+def _is_cancelled(run: Run) -> bool:
+    """Whether a run is cancelled already; raise Conflict when it has ended otherwise."""
+    if run.ended and run.status is not CANCELLED:
+        raise Conflict(f"the run has {run.status}")
+    return run.ended
+
+
 async def _take(tx: Tx, call: Call, run_id: str) -> tuple[Session, Run]:
     """Return a run with its session, in hand.
 
@@ -363,7 +364,3 @@ async def _get(tx: Tx, call: Call, run_id: str) -> Run:
     if run is None:
         raise NotFound("no such run")
     return run
-
-
-def _author(call: Call) -> Author:
-    return Author(call.caller.key_id, call.now_us)

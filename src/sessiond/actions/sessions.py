@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from sessiond.actions import queue
 from sessiond.actions.call import A, Call
-from sessiond.actions.queue import Author
 from sessiond.core.audit import DELETE_SESSION
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict
@@ -96,7 +95,7 @@ async def create(
         entries, run = [*first, *said], None
         agent = await queue.find_agent(tx, begun) if queue.starts(said) else None
         if agent is not None:
-            by, before_it = Author(call.caller.key_id, call.now_us), replace(begun, last_seq=len(first))
+            by, before_it = queue.author(call), replace(begun, last_seq=len(first))
             run, marked = queue.begin_run(by, before_it, agent, said, run_id=RunId(call.new_id("run_")))
             entries = [*first, *marked]
         append = call.append(begun.id, *entries)
@@ -307,16 +306,8 @@ async def _end(
 
 
 async def _save(tx: Tx, call: Call, before: Session, after: Session, entries: Sequence[Entry]) -> Session:
-    """Save a changed session with what is said of it; its runs follow its status."""
-    ended, moved = 0, after.status != before.status
-    if moved and after.ended:
-        by = Author(call.caller.key_id, call.now_us)
-        after, ended = await queue.cancel_open(tx, by, after, f"the session was {after.status}")
-    after = await events.append_to(tx, after, call.append(before.id, *entries))
-    after = await sessions.save(tx, before, after)
-    if moved and (ended or await runs.count_open(tx, after.workspace_id, after.id)):
-        await queue.settle(tx, after, ended=ended)
-    return after
+    said, reason = call.append(before.id, *entries), f"the session was {after.status}"
+    return await queue.save(tx, queue.author(call), before, after, said, reason=reason)
 
 
 async def _take(tx: Tx, call: Call, session_id: str) -> Session:

@@ -330,13 +330,10 @@ async def _fail_session(tx: Tx, lease: Lease, run: Run, *, now_us: int) -> None:
     if before.ended:
         return
     by = Author(actor_of(run), now_us)
-    session, ended = await queue.cancel_open(tx, by, before, f"the session failed with the run {run.id}")
     body = {"from": before.status, "status": Status.FAILED, "reason": "a run failed", "run_id": run.id}
-    entry = make_entry(STATUS_TYPES[Status.FAILED], body)
-    session = session.become(Status.FAILED, now_us)
-    session = await events.append_to(tx, session, note(session, by, entry))
-    await sessions.save(tx, before, session)
-    await queue.settle(tx, session, ended=ended, now_us=now_us)
+    said = note(before, by, make_entry(STATUS_TYPES[Status.FAILED], body))
+    reason = f"the session failed with the run {run.id}"
+    await queue.save(tx, by, before, before.become(Status.FAILED, now_us), said, reason=reason, now_us=now_us)
 
 
 async def _held(tx: Tx, lease: Lease, run_id: RunId) -> Run | None:

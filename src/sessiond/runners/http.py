@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 
 from sessiond import __version__
+from sessiond.core.agent import HIDDEN
 from sessiond.runners.lines import MESSAGE_MAX, UNREADABLE, show
 from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, NOT_CONFIGURED, TOO_LARGE, UNREACHABLE, AgentError
 
@@ -25,7 +26,6 @@ WRITE_SECONDS: Final = 60.0  # for each stretch of a request; an endpoint that t
 REFUSAL_MAX_BYTES: Final = 64 * 1024  # of what stands below a refusing status, as much as is read
 REFUSAL_SECONDS: Final = 5.0  # and for as long
 FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"})  # they follow from the body
-HIDDEN: Final = "***"
 HIDDEN_MIN: Final = 8  # characters of what is hidden: shorter ones are no secrets, and stand in ordinary words
 
 # They would log addresses with their queries, and headers.

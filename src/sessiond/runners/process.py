@@ -29,7 +29,8 @@ log: Final = logging.getLogger("sessiond.runners")
 # Together less than the two seconds that a cancelled run may take to be over.
 TERMINATE_SECONDS: Final = 0.8
 KILL_SECONDS: Final = 0.4
-LEFT_SECONDS: Final = 0.6
+FAMILY_SECONDS: Final = 0.2
+LEFT_SECONDS: Final = 0.45
 CLOSE_SECONDS: Final = 0.1  # so that a loop that is closed next finds no open pipe
 
 LINGER_SECONDS: Final = 0.5  # a child such as `tee` may still have to write what the program said last
@@ -331,12 +332,26 @@ def _find_below(pids: set[int]) -> Family:
 
 
 def _kill_family(family: Family) -> None:
-    """Kill what is left of processes that were found, and what they have started since."""
-    now = _find_below({0})  # all there are
-    left = {pid for pid, begun in family.items() if now.get(pid) == begun}
-    for pid in left | set(_find_below(left) if left else ()):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill what is left of processes that were found, and what they have started since; return when they have ended."""
+    deadline = time.monotonic() + FAMILY_SECONDS
+    while time.monotonic() < deadline:
+        now = _find_below({0})  # all there are
+        left = {pid for pid, begun in family.items() if now.get(pid) == begun}
+        left |= set(_find_below(left) if left else ())
+        killed = [pid for pid in left if _kill(pid)]
+        if not killed:
+            return
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _kill(pid: int) -> bool:
+    """Kill a process; return whether it may still run: one that only waits for its parent to notice does not."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] not in b"ZX"
+    except OSError:
+        return False  # it has ended, or is not ours
 
 
 def _has_mark(environment: bytes, run_id: str, attempt: int) -> bool:

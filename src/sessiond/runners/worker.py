@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from sessiond.actions import work
-from sessiond.actions.work import Claimed
+from sessiond.actions.work import SECOND_US, Claimed
 from sessiond.core.errors import SessiondError, Unavailable
 from sessiond.runners.attempt import Attempt, Stop
 from sessiond.storage import clock, leases, runs
@@ -31,7 +31,6 @@ CLAIM_MAX: Final = 32  # runs to a transaction
 BEATS: Final = 4  # renewals to a lease: three may fail
 BUSY_SECONDS: Final = 0.02  # before another look, when other workers were in the way
 TROUBLE_SECONDS: Final = 0.5  # before another try, when the database was away
-SECOND_US: Final = 1_000_000
 
 T = TypeVar("T")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.pages import count_fitting
 from sessiond.storage.slots import slot_of
 
 
@@ -174,7 +174,7 @@ async def _read_rows(
     fitting = limit
     if _could_be_huge(session, limit):
         sizes = [size for _, size in await tx.select("event_size_select", tail, values)]
-        fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+        fitting = count_fitting(sizes, limit)
         values["limit"] = fitting + 1
     rows = await tx.select(statement, tail, values)
     return rows[:fitting], len(rows) > fitting

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.run import Failure, Run, RunFilter, RunPage, RunStatus
 from sessiond.storage.engine import Row, Tx, Value, Watched
+from sessiond.storage.pages import add_any_of, count_fitting
 
 DUE: Final[Watched] = (WorkspaceId(""), SessionId("due"))
 """What workers watch: some session has something to do. No workspace has an empty id."""
@@ -127,7 +125,7 @@ async def read_page(
     direction = "desc" if descending else "asc"
     tail = f"where {' and '.join(where)} order by {by} {direction}, id {direction} limit :limit"
     sizes = [row[0] for row in await tx.select("run_size_select", tail, values)]
-    fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+    fitting = count_fitting(sizes, limit)
     values["limit"] = fitting + 1
     found = [_row_to_run(row) for row in await tx.select("run_select", tail, values)]
     page = found[:fitting]
@@ -142,17 +140,9 @@ def position_of(run: Run, wanted: RunFilter) -> tuple[int, str]:
 
 def _where(workspace_id: WorkspaceId, wanted: RunFilter, user_id: str | None) -> tuple[list[str], dict[str, Value]]:
     where, values = ["workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
-
-    def any_of(column: str, options: Sequence[str]) -> None:
-        if options:
-            names = {f"{column}_{number}": option for number, option in enumerate(options)}
-            values.update(names)
-            listed = ", ".join(f":{name}" for name in names)
-            where.append(f"{column} = {listed}" if len(options) == 1 else f"{column} in ({listed})")
-
-    any_of("session_id", wanted.session_ids)
-    any_of("agent_id", wanted.agent_ids)
-    any_of("status", [str(status) for status in wanted.statuses])
+    add_any_of(where, values, "session_id", wanted.session_ids)
+    add_any_of(where, values, "agent_id", wanted.agent_ids)
+    add_any_of(where, values, "status", [str(status) for status in wanted.statuses])
     if user_id is not None:
         where.append("user_id = :user")
         values["user"] = user_id

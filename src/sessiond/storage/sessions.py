@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.pages import add_any_of, count_fitting
 from sessiond.storage.slots import slot_of
 
 SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
@@ -130,7 +130,7 @@ async def read_page(
     sizes = [row[0] for row in await tx.select("session_size_select", tail, values)]
     if sum(sizes[:limit]) > most_bytes < PAGE_MAX_BYTES:
         return None
-    fitting = min(limit, max(1, sum(size <= PAGE_MAX_BYTES for size in accumulate(sizes))))
+    fitting = count_fitting(sizes, limit)
     values["limit"] = fitting + 1
     rows = await tx.select("session_select", tail, values)
     found = [_row_to_session(row) for row in rows[:fitting]]
@@ -198,20 +198,11 @@ def _beyond(position: Position, values: dict[str, Value], *, down: bool) -> list
 
 def _where(workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str], dict[str, Value]]:
     where, values = ["s.workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
-
-    def any_of(column: str, options: Sequence[str]) -> None:
-        if not options:
-            return
-        names = {f"{column}_{number}": option for number, option in enumerate(options)}
-        values.update(names)
-        listed = ", ".join(f":{name}" for name in names)
-        where.append(f"s.{column} = {listed}" if len(options) == 1 else f"s.{column} in ({listed})")
-
-    any_of("id", wanted.ids)
-    any_of("agent_id", wanted.agent_ids)
-    any_of("user_id", wanted.user_ids)
-    any_of("task_id", wanted.task_ids)
-    any_of("status", [str(status) for status in wanted.statuses])
+    add_any_of(where, values, "id", wanted.ids, table="s")
+    add_any_of(where, values, "agent_id", wanted.agent_ids, table="s")
+    add_any_of(where, values, "user_id", wanted.user_ids, table="s")
+    add_any_of(where, values, "task_id", wanted.task_ids, table="s")
+    add_any_of(where, values, "status", [str(status) for status in wanted.statuses], table="s")
     for number, (key, value) in enumerate(wanted.metadata):  # the names are ours, the values are parameters
         values |= {f"key_{number}": key, f"value_{number}": value}
         where.append(
