@@ -23,7 +23,7 @@ run: setup ## Serve on SQLite (ARGS="--port 8080")
 	$(BIN)/sessiond serve $(ARGS)
 
 test: setup $(VENV)/dev $(CLIENTS)/node_modules/.installed check ## Check, then run all tests (ARGS="-k runs", ARGS=--cov)
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --reruns 2 $(ARGS)
 
 check: setup $(VENV)/dev ## Lint, formatting, types, and the floors of the house
 	$(BIN)/ruff check

@@ -68,10 +68,10 @@ async def most_at_once(engine: Engine, run_ids: list[RunId]) -> int:
 
 
 async def test_a_worker_takes_no_more_than_it_may(engine: Engine) -> None:
-    await register(engine, options={"delay_ms": 50})
+    await register(engine, options={"delay_ms": 200})
+    run_ids = await start_many(engine, 10)
 
     async with open_worker(engine, runs_max=3):
-        run_ids = await start_many(engine, 10)
         runs = await all_ended(engine, run_ids)
 
     assert {run.status for run in runs} == {COMPLETED}
@@ -79,11 +79,11 @@ async def test_a_worker_takes_no_more_than_it_may(engine: Engine) -> None:
 
 
 async def test_an_agent_s_limit_counts_in_all_workers_together(engine: Engine, database: str) -> None:
-    await register(engine, "one", options={"delay_ms": 50}, concurrency=2)
-    await register(engine, "two", options={"delay_ms": 50})
+    await register(engine, "one", options={"delay_ms": 200}, concurrency=2)
+    await register(engine, "two", options={"delay_ms": 200})
+    limited, free = await start_many(engine, 8, "one"), await start_many(engine, 8, "two")
 
     async with open_worker(engine), open_worker(engine):
-        limited, free = await start_many(engine, 8, "one"), await start_many(engine, 8, "two")
         runs = await all_ended(engine, limited + free)
 
     assert {run.status for run in runs} == {COMPLETED}
