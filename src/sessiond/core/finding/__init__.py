@@ -1,0 +1,1 @@
+"""How codes and links are found in a mail: the rules behind `core/extraction.py`, pure and bounded."""
