@@ -19,8 +19,8 @@ help: ## Show this list
 setup: $(VENV)/setup ## Make .venv with what the server needs
 	@$(BIN)/python -m compileall -q src
 
-run: setup ## Serve on SQLite (ARGS="--port 8080")
-	$(BIN)/sessiond serve $(ARGS)
+run: setup ## Serve on SQLite, and take mail on port 2525 (ARGS="--port 8080")
+	$(BIN)/sessiond serve --smtp-port 2525 $(ARGS)
 
 test: setup $(VENV)/dev $(CLIENTS)/node_modules/.installed check ## Check, then run all tests (ARGS="-k runs", ARGS=--cov)
 	$(BIN)/pytest -n $(WORKERS) --reruns 2 $(ARGS)

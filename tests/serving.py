@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import smtplib
 import ssl
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from email.message import EmailMessage
 from typing import Any, Final
 
 import httpx
@@ -19,6 +21,7 @@ from sessiond.actions import keys, workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.settings import Settings
+from sessiond.sockets import Places, reserve
 from sessiond.web.connections import HttpServer
 from sessiond.web.site import Site
 
@@ -55,10 +58,18 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 class Serving:
     """A running server."""
 
-    def __init__(self, url: str, site: Site, loop: asyncio.AbstractEventLoop) -> None:
-        self.url = url
+    def __init__(self, places: Places, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self.url = places.url
+        self.smtp = places.smtp or ""
+        """Host and port that take mail for addresses at `localhost`."""
         self.site = site
         self._loop = loop
+
+    def send(self, message: EmailMessage) -> None:
+        """Send a mail to the addresses in its To, by SMTP."""
+        host, _, port = self.smtp.rpartition(":")
+        with smtplib.SMTP(host, int(port), timeout=30) as client:
+            client.send_message(message)
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine on the server's loop and return its result."""
@@ -88,8 +99,9 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
     failed: list[BaseException] = []
 
     async def serve() -> None:
-        async with _listening(Settings(database=database, host="127.0.0.1", port=0, **settings)) as (url, site):
-            found.append(Serving(url, site, asyncio.get_running_loop()))
+        wanted = Settings(database=database, host="127.0.0.1", port=0, smtp_port=0, **settings)
+        async with _listening(wanted) as (places, site):
+            found.append(Serving(places, site, asyncio.get_running_loop()))
             ready.set()
             await stop.wait()
 
@@ -116,15 +128,18 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings) -> AsyncIterator[tuple[str, Site]]:
-    held, ready = server._reserve(settings.host, settings.port), asyncio.Event()
-    port = held.getsockname()[1]
-    async with server.open_site(settings, access=None) as site, server.open_worker(settings, site.engine):
+async def _listening(settings: Settings) -> AsyncIterator[tuple[Places, Site]]:
+    held, ready = reserve(settings), asyncio.Event()
+    async with (
+        server.open_site(settings, access=None) as site,
+        server.open_worker(settings, site.engine),
+        server.open_listener(settings, site.engine, held.smtp),
+    ):
         http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set)
-        running = asyncio.create_task(http.serve([held]))
+        running = asyncio.create_task(http.serve([held.http]))
         await ready.wait()
         try:
-            yield f"http://{settings.host}:{port}", site
+            yield held.places(), site
         finally:
             http.stop()
             site.close_streams()

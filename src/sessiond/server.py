@@ -21,15 +21,18 @@ from typing import Any, Final, NoReturn
 import uvloop
 
 from sessiond import __version__
+from sessiond.actions.mails import Mailboxes
 from sessiond.core.errors import SessiondError, Unavailable
 from sessiond.dialects import agentinbox, native, openagents, operativus, viben
+from sessiond.mail.listener import MailListener
 from sessiond.runners.worker import Worker
 from sessiond.settings import Settings
-from sessiond.storage import counts, idempotency
-from sessiond.storage.engine import Engine, Tx
+from sessiond.sockets import Places, ServeError, Sockets, load_certificate, reserve
+from sessiond.storage.engine import Engine
 from sessiond.storage.open import open_engine, sqlite_path
+from sessiond.sweeper import Sweeper
 from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
-from sessiond.web.connections import BACKLOG, HttpServer
+from sessiond.web.connections import HttpServer
 from sessiond.web.routes import Dialect
 from sessiond.web.site import Site
 
@@ -45,12 +48,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 
 GIVE_BACK_SECONDS: Final = 4.0  # an agent that is told to stop is gone within two
 HOUSEKEEPING_SECONDS: Final = 2.0
-SWEEP_ROUNDS: Final = 30
 CRASH_LOOP_SECONDS: Final = 2.0
-
-
-class ServeError(Exception):
-    """The server cannot start; the message says what to do."""
 
 
 @asynccontextmanager
@@ -70,18 +68,28 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             body_max_bytes=settings.body_max_bytes,
             streams_max=settings.streams_max,
             keep_alive_seconds=settings.keep_alive_seconds,
+            mail_domain=settings.mail_domain,
         )
-        keeping = asyncio.create_task(_keep_house(site))
         try:
-            yield site
+            async with _running(_keep_house(site)), _running(Sweeper(engine).work()):
+                yield site
         finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
             with suppress(SessiondError):
                 await site.authenticator.note_used()
     finally:
         await engine.close()
+
+
+@asynccontextmanager
+async def _running(chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have something that never ends by itself go on until the block ends."""
+    task = asyncio.create_task(chores)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _open_engine(settings: Settings) -> Engine:
@@ -116,22 +124,20 @@ async def open_worker(
             await working
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> NoReturn:
-    """Serve until told to stop by SIGTERM or SIGINT; `announce` is given the URL once requests are answered.
+def serve(settings: Settings, announce: Callable[[Places], None]) -> NoReturn:
+    """Serve until told to stop by SIGTERM or SIGINT; `announce` is told where, once requests are answered.
 
     Raises:
-        ServeError: the address cannot be had, or more than one process was asked for on SQLite.
+        ServeError: an address cannot be had, or more than one process was asked for on SQLite.
     """
     check_workers(settings)
-    held = _reserve(settings.host, settings.port)
-    address, port = held.getsockname()[:2]
-    host = f"[{address}]" if ":" in address else address
-    url = f"http://{host}:{port}"
+    held = reserve(settings)
+    places = held.places()
     _allow_many_files()
     if settings.workers == 1:
-        _work(settings, held, lambda: announce(url))
+        _work(settings, held, lambda: announce(places))
     with TemporaryDirectory(prefix="sessiond-") as shared:
-        failed = _supervise(settings, held, lambda: announce(url), Path(shared))
+        failed = _supervise(settings, held, lambda: announce(places), Path(shared))
     os._exit(1 if failed else 0)
 
 
@@ -153,25 +159,22 @@ def check_workers(settings: Settings) -> None:
         )
 
 
-def check_address(settings: Settings) -> None:
-    """Find out whether the address can be had, without keeping it.
+def check_addresses(settings: Settings) -> None:
+    """Find out whether what is listened on can be had, without keeping it, and whether certificates can be read.
 
     Raises:
-        ServeError: somebody else listens there, or there is no such address.
+        ServeError: somebody else listens there, there is no such address, or a file is no certificate.
     """
-    _reserve(settings.host, settings.port).close()
+    load_certificate(settings)
+    reserve(settings).close()
 
 
 async def _keep_house(site: Site) -> None:
     """Do what is due now and then; what fails is done next time."""
-    rounds = 0
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await _try(site.telemetry.share)
         await _try(site.authenticator.note_used)
-        if rounds % SWEEP_ROUNDS == 0:
-            await _try(lambda: _sweep(site))
-        rounds += 1
 
 
 async def _try(chore: Callable[[], Awaitable[None] | None]) -> None:
@@ -185,16 +188,7 @@ async def _try(chore: Callable[[], Awaitable[None] | None]) -> None:
         log.exception("housekeeping failed")
 
 
-async def _sweep(site: Site) -> None:
-    async def answers(tx: Tx) -> int:
-        return await idempotency.sweep(tx, at_us=time.time_ns() // 1000)
-
-    for sweep in (answers, counts.sweep):
-        while await site.engine.write(sweep) >= idempotency.SWEEP_MAX:
-            log.debug("more to forget")
-
-
-def _work(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:
+def _work(settings: Settings, held: Sockets, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:
     """Be one serving process."""
     access = AccessLog() if settings.log_level in ("debug", "info") else None
     _end(_serve(settings, held, access, ready, shared), access)
@@ -219,7 +213,7 @@ async def _do_runs(settings: Settings, announce: Callable[[str], None]) -> int:
     stop = _stop_on_signals()
     engine = await _open_engine(settings)
     try:
-        async with open_worker(settings, engine) as worker:
+        async with _running(Sweeper(engine).work()), open_worker(settings, engine) as worker:
             announce(worker.name)
             await stop.wait()
     finally:
@@ -236,7 +230,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 async def _serve(
     settings: Settings,
-    held: socket.socket,
+    held: Sockets,
     access: AccessLog | None,
     ready: Callable[[], None],
     shared: Path | None,
@@ -245,12 +239,13 @@ async def _serve(
     async with (
         open_site(settings, access=access, shared=shared) as site,
         open_worker(settings, site.engine, telemetry=site.telemetry) as worker,
+        open_listener(settings, site.engine, held.smtp),
     ):
         server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
         # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
         gc.freeze()
-        running, stopping = asyncio.create_task(server.serve([held])), asyncio.create_task(stop.wait())
+        running, stopping = asyncio.create_task(server.serve([held.http])), asyncio.create_task(stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.stop()
@@ -265,7 +260,26 @@ async def _serve(
         return 0 if stop.is_set() else 1
 
 
-def _supervise(settings: Settings, held: socket.socket, ready: Callable[[], None], shared: Path) -> bool:
+@asynccontextmanager
+async def open_listener(settings: Settings, engine: Engine, held: socket.socket | None) -> AsyncIterator[None]:
+    """Take mail until the block ends, if a port was given."""
+    if held is None:
+        yield
+        return
+    listener = MailListener(
+        Mailboxes(engine),
+        domain=settings.mail_domain,
+        max_bytes=settings.mail_max_bytes,
+        tls=load_certificate(settings),
+    )
+    await listener.start(held)
+    try:
+        yield
+    finally:
+        await listener.stop()
+
+
+def _supervise(settings: Settings, held: Sockets, ready: Callable[[], None], shared: Path) -> bool:
     """Keep as many serving processes as were asked for, on one socket, until told to stop; whether one failed."""
     told = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
@@ -327,24 +341,6 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
-
-
-def _reserve(host: str, port: int) -> socket.socket:
-    """Return a socket that holds the address and collects connections for whoever will accept them.
-
-    Raises:
-        ServeError: somebody else listens there, or there is no such address.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(address)
-        held.listen(BACKLOG)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}:{port} ({error.strerror}): try another --port or --host") from error
-    held.setblocking(False)
-    return held
 
 
 def _allow_many_files() -> None:

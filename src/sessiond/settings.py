@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+_LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN: Final = rf"^{_LABEL}(\.{_LABEL})*$"
 ENVIRONMENT_PREFIX: Final = "SESSIOND_"
 FILE_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 
@@ -55,6 +57,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 8.0
     agents_file: Annotated[
         str | None, Meta(description="A TOML file of agents that a start registers; none unless given.")
+    ] = None
+    smtp_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(description="The port that takes mail for inboxes; 0 takes a free one, none unless given."),
+    ] = None
+    smtp_host: Annotated[
+        str | None, Meta(description="The address that takes mail; the one of `host` unless given.")
+    ] = None
+    mail_domain: Annotated[
+        str, Meta(pattern=DOMAIN, max_length=253, description="What the addresses of inboxes end in, in lower case.")
+    ] = "localhost"
+    mail_max_bytes: Annotated[
+        int, Meta(ge=1024, le=64 * 1024 * 1024, description="The largest mail that is taken by SMTP.")
+    ] = 10 * 1024 * 1024
+    smtp_certificate: Annotated[
+        str | None, Meta(description="A PEM file, with which STARTTLS is offered; its chain in it.")
+    ] = None
+    smtp_certificate_key: Annotated[
+        str | None, Meta(description="A PEM file with its private key; in the same file unless given.")
     ] = None
     keep_alive_seconds: Annotated[
         float, Meta(gt=0, description="Silence after which a stream sends a comment, so that proxies keep it open.")

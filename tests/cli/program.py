@@ -87,6 +87,13 @@ class Started:
         return self.url.rpartition(":")[2]
 
     @property
+    def smtp_port(self) -> str:
+        """Where it takes mail, if it was started so."""
+        found = re.search(r"^taking mail on \S+:([0-9]+) ", self.greeting, re.MULTILINE)
+        assert found is not None, self.greeting
+        return found[1]
+
+    @property
     def curls(self) -> tuple[str, str]:
         """The lines that the first start offers to those who want to try: one says something, one reads the answer."""
         say, read = (line for line in self.greeting.splitlines() if line.lstrip().startswith("curl "))

@@ -45,7 +45,13 @@ def test_the_page_gives_each_description() -> None:
 
 def test_each_variable_of_the_page_makes_its_setting() -> None:
     changed = {"default_dialect": "viben", "log_level": "debug", "database": "sqlite:///other.db", "host": "::1"}
-    changed["agents_file"] = "agents.toml"
+    changed |= {
+        "agents_file": "agents.toml",
+        "smtp_host": "::1",
+        "mail_domain": "mail.example.com",
+        "mail_max_bytes": "2000",
+    }
+    changed |= {"smtp_certificate": "mail.pem", "smtp_certificate_key": "key.pem"}
 
     for name in Settings.__struct_fields__:
         variable = ROWS[f"`{name}`"][1].strip("`")

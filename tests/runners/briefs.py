@@ -12,7 +12,9 @@ import msgspec
 from sessiond.core.agent import NewAgent, Options
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.message import Content, Role
-from sessiond.core.run import About, Answer, Ask, Brief, Piece, Said
+from sessiond.core.run import About, Answer, Ask, Brief, Piece, Said, ToolCall
+from sessiond.runners.recording import Recording
+from sessiond.runners.runner import Reply
 
 
 def make_brief(
@@ -60,15 +62,20 @@ def make_brief(
     )
 
 
-async def read_all(pieces: AsyncGenerator[Piece, Answer | None], *answers: Answer) -> list[Piece]:
-    """Run to the end and return every piece; the questions get these answers, in turn."""
+async def read_all(
+    pieces: AsyncGenerator[Piece, Reply], *answers: Answer, recording: Recording | None = None
+) -> list[Piece]:
+    """Run to the end and return every piece; the questions get these answers, in turn, and tools those recorded."""
     found, left = list[Piece](), list(answers)
     async with aclosing(pieces):
         try:
             piece = await anext(pieces)
             while True:
                 found.append(piece)
-                piece = await pieces.asend(left.pop(0) if isinstance(piece, Ask) else None)
+                reply: Reply = left.pop(0) if isinstance(piece, Ask) else None
+                if recording is not None and isinstance(piece, ToolCall):
+                    reply = recording.answer(piece)
+                piece = await pieces.asend(reply)
         except StopAsyncIteration:
             return found
 

@@ -28,6 +28,7 @@ from sessiond.runners.runner import (
     NOT_CONFIGURED,
     TOO_LARGE,
     AgentError,
+    Reply,
     find_runner,
 )
 from tests.runners.briefs import make_brief, read_all
@@ -35,7 +36,7 @@ from tests.runners.briefs import make_brief, read_all
 AGENT: Final = [sys.executable, str(Path(__file__).parent / "agents" / "acp_agent.py")]
 CLOSED_SECONDS: Final = 2.0  # what a cancelled run may take
 
-Pieces = AsyncGenerator[Piece, Answer | None]
+Pieces = AsyncGenerator[Piece, Reply]
 
 
 @pytest.fixture(autouse=True)

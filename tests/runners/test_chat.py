@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from sessiond.core.message import Role
-from sessiond.core.run import Answer, Piece, Text, Thought, ToolCall, Usage
-from sessiond.runners import chat
+from sessiond.core.run import Piece, Recorded, Text, Thought, ToolCall, Usage
+from sessiond.runners import chat, runner
+from sessiond.runners.recording import Recording
 from sessiond.runners.runner import (
     AGENT_FAILED,
     BAD_OUTPUT,
@@ -39,7 +40,7 @@ SAYS_HI: Final = stream(*events(delta(role="assistant", content=""), delta(conte
 KEY: Final = "sk-very-secret"
 
 
-def _run(base_url: str, *, brief: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[Piece, Answer | None]:
+def _run(base_url: str, *, brief: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[Piece, runner.Reply]:
     return chat.run(make_brief({"base_url": base_url, "model": "small"} | options, runner="chat", **(brief or {})))
 
 
@@ -364,3 +365,83 @@ async def test_a_refusal_is_final(chunk: dict[str, Any], words: str) -> None:
     error = await _fail(stream(*events(chunk)))
 
     assert (error.code, error.permanent, error.message) == (AGENT_FAILED, True, words)
+
+
+WEATHER: Final = Recorded(name="weather", arguments={"city": "Oslo"}, output={"sky": "grey"})
+CALLS: Final = stream(
+    *events(
+        delta(content="Let me see. "),
+        delta(
+            "tool_calls",
+            tool_calls=[
+                {"index": 0, "id": "call_a", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}},
+                {"index": 1, "id": "call_b", "function": {"name": "time", "arguments": "{broken"}},
+            ],
+        ),
+        usage(3, 2),
+    )
+)
+
+
+async def _simulate(*replies: Reply, recorded: list[Recorded]) -> tuple[list[Piece], Endpoint]:
+    async with open_endpoint(*replies) as endpoint:
+        pieces = _run(f"{endpoint.url}/v1")
+        return await read_all(pieces, recording=Recording(recorded)), endpoint
+
+
+async def test_in_a_simulation_the_tools_answers_go_back_and_the_conversation_goes_on() -> None:
+    pieces, endpoint = await _simulate(
+        CALLS, stream(*events(delta(content="Grey."), delta("stop"), usage(9, 1))), recorded=[WEATHER]
+    )
+
+    assert pieces == [
+        Text("Let me see. "),
+        ToolCall("call_a", "weather", {"city": "Oslo"}),
+        ToolCall("call_b", "time", "{broken"),
+        Usage(3, 2),
+        Text("Grey."),
+        Usage(9, 1),
+    ]
+    first, second = (request.json()["messages"] for request in endpoint.requests)
+    assert second == [
+        *first,
+        {
+            "role": "assistant",
+            "content": "Let me see. ",
+            "tool_calls": [
+                {
+                    "id": "call_a",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city":"Oslo"}'},
+                },
+                {"id": "call_b", "type": "function", "function": {"name": "time", "arguments": "{broken"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_a", "content": '{"sky":"grey"}'},
+        {"role": "tool", "tool_call_id": "call_b", "content": "the recording has no answer of the tool 'time'"},
+    ]
+
+
+async def test_a_simulation_that_goes_round_in_circles_is_ended() -> None:
+    async with open_endpoint(CALLS) as endpoint:
+        with pytest.raises(AgentError) as failed:
+            await read_all(_run(endpoint.url), recording=Recording([WEATHER]))
+
+        assert len(endpoint.requests) == chat.ROUNDS_MAX
+    assert (failed.value.code, failed.value.permanent) == (AGENT_FAILED, True)
+
+
+async def test_an_endpoint_that_knows_no_usage_is_not_asked_for_it_again_in_a_simulation() -> None:
+    refusal = reply('{"error": {"message": "unknown field stream_options"}}', status=400)
+
+    pieces, endpoint = await _simulate(refusal, CALLS, SAYS_HI, recorded=[WEATHER])
+
+    assert pieces[-2:] == [Text("hi"), Usage(0, 0)]
+    assert ["stream_options" in request.json() for request in endpoint.requests] == [True, False, False]
+
+
+async def test_without_a_simulation_nobody_answers_tools() -> None:
+    pieces, endpoint = await _ask(CALLS)
+
+    assert len(endpoint.requests) == 1
+    assert [type(piece) for piece in pieces] == [Text, ToolCall, ToolCall, Usage]

@@ -14,8 +14,23 @@ import msgspec
 import pytest
 
 from sessiond.core.message import Role
-from sessiond.core.run import Answer, Ask, Brief, Choice, Piece, Text, Thought, ToolCall, ToolResult, Usage
+from sessiond.core.run import (
+    Answer,
+    Ask,
+    Brief,
+    Choice,
+    Piece,
+    Recorded,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    Usage,
+    Waited,
+)
+from sessiond.core.wait import WaitStatus, WaitType
 from sessiond.runners.command import run
+from sessiond.runners.recording import Recording
 from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, TOO_LARGE, AgentError
 from tests.docs.pages import ROOT, blocks
 from tests.runners.briefs import make_brief, read_all
@@ -357,3 +372,44 @@ def test_the_example_in_shell_answers_in_capitals(on_loop: Loop) -> None:
     )
 
     assert "".join(piece.text for piece in pieces if isinstance(piece, Text)) == "HI!"
+
+
+def test_in_a_simulation_the_answers_of_tools_come_in(on_loop: Loop) -> None:
+    script = r"""
+read -r brief
+echo '{"type":"tool_call","id":"a","name":"look_up","arguments":{"of":1}}'
+read -r first
+echo '{"type":"tool_call","id":"b","name":"other"}'
+read -r second
+printf '%s\n%s\n' "$first" "$second" | sed 's/"/\\"/g; s/.*/{"type":"text","text":"&"}/'
+"""
+    recording = Recording([Recorded(name="look_up", arguments={"of": 1}, output=["é"])])
+
+    pieces = on_loop(read_all(run(shell(script)), recording=recording))
+
+    told = [json.loads(piece.text) for piece in pieces if isinstance(piece, Text)]
+    assert told == [
+        {"type": "tool_result", "id": "a", "output": ["é"], "is_error": False},
+        {
+            "type": "tool_result",
+            "id": "b",
+            "output": "the recording has no answer of the tool 'other'",
+            "is_error": True,
+        },
+    ]
+
+
+def test_a_brief_says_what_is_simulated_and_what_was_waited_for(on_loop: Loop) -> None:
+    waited = Waited(id="wait_1", type=WaitType.OTP, status=WaitStatus.COMPLETED, result=msgspec.Raw(b'{"value":"12"}'))
+    brief = msgspec.structs.replace(
+        shell(r"""read -r brief; printf '%s\n' "$brief" | sed 's/"/\\"/g; s/.*/{"type":"text","text":"&"}/'"""),
+        recorded=[Recorded(name="look_up", arguments={"of": 1}, output=2)],
+        waits=[waited],
+    )
+
+    (said,) = on_loop(read_all(run(msgspec.structs.replace(brief, input=None, messages=[]))))
+
+    assert isinstance(said, Text)
+    told = json.loads(said.text)
+    assert told["recorded"] == [{"name": "look_up", "arguments": {"of": 1}, "output": 2, "is_error": False}]
+    assert told["waits"] == [{"id": "wait_1", "type": "otp", "status": "completed", "result": {"value": "12"}}]

@@ -13,8 +13,8 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from sessiond.core.run import OUTPUT_MAX_BYTES, Answer, Piece, Text, Thought, ToolCall, ToolResult, Usage
-from sessiond.runners import webhook
+from sessiond.core.run import OUTPUT_MAX_BYTES, Piece, Text, Thought, ToolCall, ToolResult, Usage
+from sessiond.runners import runner, webhook
 from sessiond.runners.runner import (
     AGENT_FAILED,
     BAD_OUTPUT,
@@ -33,7 +33,7 @@ SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LINES: Final = "application/x-ndjson"
 
 
-def _run(url: str, *, brief: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[Piece, Answer | None]:
+def _run(url: str, *, brief: dict[str, Any] | None = None, **options: Any) -> AsyncGenerator[Piece, runner.Reply]:
     return webhook.run(make_brief({"url": url, "secret": SECRET} | options, runner="webhook", **(brief or {})))
 
 

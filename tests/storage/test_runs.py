@@ -25,7 +25,8 @@ def make_run(run_id: str, session_id: str = "s", *, queued_seq: int = 2, **said:
     fields: dict[str, Any] = dict.fromkeys(Run.__struct_fields__)
     fields |= {"workspace_id": WORKSPACE, "id": RunId(run_id), "session_id": SessionId(session_id), "agent_id": "a"}
     fields |= {"status": QUEUED, "queued_seq": queued_seq, "input_seq": queued_seq - 1, "actor": "key_1"}
-    fields |= {"prompt_tokens": 0, "completion_tokens": 0, "attempts": 0, "failures": 0, "created_at_us": NOW}
+    fields |= {"prompt_tokens": 0, "completion_tokens": 0, "attempts": 0, "failures": 0, "waits": 0}
+    fields["created_at_us"] = NOW
     return Run(**(fields | said))
 
 
@@ -60,6 +61,9 @@ async def test_a_run_comes_back_as_it_was_kept(engine: Engine) -> None:
         status=COMPLETED,
         completed_at_us=3,
         ended_seq=9,
+        wait_id="wait_1",
+        waits=3,
+        simulates=RunId("r0"),
     )
     await insert(engine, bare, full)
 
@@ -85,6 +89,8 @@ async def test_every_field_that_can_change_is_saved(engine: Engine) -> None:
         worker="w",
         cancel_requested_at_us=9,
         ended_seq=10,
+        wait_id="wait_1",
+        waits=11,
     )
 
     await engine.write(lambda tx: runs.save(tx, after))

@@ -11,7 +11,8 @@ import uuid_utils
 
 from sessiond.core.caller import Caller
 from sessiond.core.event import Entry
-from sessiond.core.ids import SessionId
+from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.core.session import Session
 from sessiond.storage import idempotency
 from sessiond.storage.engine import Engine, Operation, T, Tx
 from sessiond.storage.events import Append
@@ -22,6 +23,14 @@ A = TypeVar("A")
 def itself(result: T) -> T:
     """The answer of a caller who wants what the action made, as it is."""
     return result
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Who changes something, and when."""
+
+    workspace_id: WorkspaceId
+    actor: str
+    at_us: int
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -60,9 +69,12 @@ class Call:
         """Whether nothing but the session's state decides: such appends can be combined."""
         return self.retry is None and self.if_match is None
 
+    @property
+    def author(self) -> Author:
+        return Author(self.caller.workspace_id, self.caller.key_id, self.now_us)
+
     def new_id(self, prefix: str) -> str:
-        """Return a new id; ids sort in the order in which they were made."""
-        return f"{prefix}{uuid_utils.uuid7().hex}"
+        return new_id(prefix)
 
     def append(self, session_id: SessionId, *entries: Entry, starts: bool = False) -> Append:
         """Return `entries` as an append in this caller's name."""
@@ -100,22 +112,26 @@ class Call:
 
         return await self.engine.write(once)
 
-    async def claim(self) -> None:
-        """Take the idempotency key of a request that changes nothing: it may come again, and is answered afresh.
+    async def claim(self, note: bytes = b"") -> bytes | None:
+        """Take the idempotency key of a request that is not one write, and keep `note` with it.
+
+        Return what was kept the first time, for the caller to decide whether to answer afresh; None when it is new.
 
         Raises:
             KeyReused: the key was used for another request.
             Unavailable: as `Engine.write`.
         """
         if self.retry is None:
-            return
+            return None
         claim = self._claim(self.retry)
 
-        async def once(tx: Tx) -> None:
-            if await idempotency.claim(tx, claim, at_us=self.now_us) is None:
-                await idempotency.keep_answer(tx, claim, b"")
+        async def once(tx: Tx) -> bytes | None:
+            kept = await idempotency.claim(tx, claim, at_us=self.now_us)
+            if kept is None:
+                await idempotency.keep_answer(tx, claim, note)
+            return kept
 
-        await self.engine.write(once)
+        return await self.engine.write(once)
 
     def _claim(self, retry: Retry) -> idempotency.Claim:
         return idempotency.Claim(
@@ -124,3 +140,25 @@ class Call:
             key=retry.key,
             fingerprint=retry.fingerprint,
         )
+
+
+def new_id(prefix: str) -> str:
+    """Return a new id; ids sort in the order in which they were made."""
+    return f"{prefix}{uuid_utils.uuid7().hex}"
+
+
+def note(session: Session, by: Author, *entries: Entry) -> Append:
+    """Return what happens in a session, whoever asked for it, as an append to its log."""
+    return note_in(session.id, by, *entries)
+
+
+def note_in(session_id: SessionId, by: Author, *entries: Entry) -> Append:
+    return Append(
+        workspace_id=by.workspace_id,
+        session_id=session_id,
+        user_id=None,
+        at_us=by.at_us,
+        actor=by.actor,
+        duration_us=0,
+        entries=entries,
+    )

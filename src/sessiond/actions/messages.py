@@ -34,12 +34,14 @@ async def append(
     *,
     strategy: Strategy | None = None,
     start_run: bool = True,
+    simulates: RunId | None = None,
 ) -> A:
     """Add messages to a session's log, all of them in order or none, and tell its followers.
 
     They are on disk when this returns. A created session becomes active; a paused one keeps them for later. Where the
     last is the user's and the session's agent is registered, a run is queued to answer them, unless `start_run` is
-    false; `strategy` says what then becomes of a run that has not ended.
+    false; `strategy` says what then becomes of a run that has not ended, and `simulates` which run's recorded tools
+    answer those of the new one.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -67,9 +69,9 @@ async def append(
         if agent is None:
             await sessions.save(tx, before, await events.append_to(tx, now, wanted))
             return _as_events(wanted, now.last_seq + 1)
-        by = queue.author(call)
+        by = call.author
         now, ended = await queue.make_way(tx, by, now, strategy)
-        run, said = queue.begin_run(by, now, agent, entries, run_id=RunId(call.new_id("run_")))
+        run, said = queue.begin_run(by, now, agent, entries, run_id=RunId(call.new_id("run_")), simulates=simulates)
         answered = call.append(before.id, *said)
         await sessions.save(tx, before, await events.append_to(tx, now, answered))
         await queue.add(tx, run, ended=ended)

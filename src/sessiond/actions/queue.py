@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.actions.call import Call
+from sessiond.actions import waiting
+from sessiond.actions.call import Author, note
 from sessiond.core import run as states
 from sessiond.core.agent import Agent
 from sessiond.core.errors import Conflict
@@ -29,23 +30,12 @@ from sessiond.core.ids import RunId
 from sessiond.core.message import Role, unpack_message
 from sessiond.core.run import CANCELLED, QUEUED_MAX, Failure, Run, RunStatus, Strategy
 from sessiond.core.session import Session
-from sessiond.storage import agents, clock, events, runs, sessions
+from sessiond.storage import agents, clock, events, runs, sessions, waits
 from sessiond.storage.engine import Tx
 from sessiond.storage.events import Append
 
 # It stands in the log as a message already, and a thousand runs may end at once.
 INPUT_SHOWN_MAX_BYTES: Final = 16 * 1024
-
-
-class Author(msgspec.Struct, frozen=True):
-    """Who changes something, and when."""
-
-    actor: str
-    at_us: int
-
-
-def author(call: Call) -> Author:
-    return Author(call.caller.key_id, call.now_us)
 
 
 def starts(entries: Sequence[Entry]) -> bool:
@@ -80,7 +70,14 @@ async def make_way(tx: Tx, by: Author, session: Session, strategy: Strategy | No
 
 
 def begin_run(
-    by: Author, session: Session, agent: Agent, entries: Sequence[Entry], *, run_id: RunId, retry_of: Run | None = None
+    by: Author,
+    session: Session,
+    agent: Agent,
+    entries: Sequence[Entry],
+    *,
+    run_id: RunId,
+    retry_of: Run | None = None,
+    simulates: RunId | None = None,
 ) -> tuple[Run, list[Entry]]:
     """Return a run that answers the messages `entries`, and what is to be appended: they and the word of it."""
     marked = [replace(entry, run_id=run_id) for entry in entries]
@@ -112,6 +109,9 @@ def begin_run(
         started_at_us=None,
         completed_at_us=None,
         ended_seq=None,
+        wait_id=None,
+        waits=0,
+        simulates=simulates,
     )
     body = {"agent_id": agent.id} | ({"retry_of": retry_of.id} if retry_of is not None else {})
     return run, [*marked, make_entry(RUN_QUEUED, body, run_id=run_id)]
@@ -135,13 +135,15 @@ async def settle(tx: Tx, session: Session, *, ended: int = 0, now_us: int | None
 async def save(
     tx: Tx, by: Author, before: Session, after: Session, said: Append, *, reason: str, now_us: int | None = None
 ) -> Session:
-    """Save a changed session with what is said of it; its runs follow its status.
+    """Save a changed session with what is said of it; its runs and waits follow its status.
 
     Where it has ended, they are cancelled for `reason`. `now_us` is the database's clock, where it is known.
     """
     ended, moved = 0, after.status != before.status
     if moved and after.ended:
         after, ended = await cancel_open(tx, by, after, reason)
+        if entries := await waiting.cancel_pending(tx, after, at_us=by.at_us, reason=reason):
+            after = await events.append_to(tx, after, note(after, by, *entries))
     after = await sessions.save(tx, before, await events.append_to(tx, after, said))
     if moved and (ended or await runs.count_open(tx, after.workspace_id, after.id)):
         await settle(tx, after, ended=ended, now_us=now_us)
@@ -167,13 +169,18 @@ async def cancel(tx: Tx, by: Author, session: Session, run: Run, reason: str) ->
     if run.cancel_requested_at_us is not None:
         return session, run
     error = msgspec.json.encode(Failure("cancelled", reason))
-    if run.status is RunStatus.QUEUED:
-        after = replace(run.become(CANCELLED, by.at_us), cancel_requested_at_us=by.at_us, error=error)
-        entry = end_entry(after)
+    entries = list[Entry]()
+    if run.status is RunStatus.QUEUED or run.wait_id is not None:
+        after = replace(run.become(CANCELLED, by.at_us), cancel_requested_at_us=by.at_us, error=error, wait_id=None)
+        entries.append(end_entry(after))
     else:
         after = replace(run, cancel_requested_at_us=by.at_us, error=error)
-        entry = make_entry(RUN_CANCEL_REQUESTED, {"reason": reason}, run_id=run.id)
-    session = await events.append_to(tx, session, note(session, by, entry))
+        entries.append(make_entry(RUN_CANCEL_REQUESTED, {"reason": reason}, run_id=run.id))
+    if run.wait_id is not None:
+        wait = await waits.get(tx, run.workspace_id, run.wait_id, user_id=None)
+        await runs.save(tx, after)  # before its wait: it does not go on with that
+        entries = await waiting.cancel_each(tx, [wait], at_us=by.at_us, reason=reason) + entries
+    session = await events.append_to(tx, session, note(session, by, *entries))
     if after.ended:
         after = replace(after, ended_seq=session.last_seq)
     await runs.save(tx, after)
@@ -193,16 +200,3 @@ def end_entry(run: Run, *, duration_us: int = 0) -> Entry:
         "completion_tokens": run.completion_tokens,
     }
     return make_entry(RUN_ENDS[run.status], body, action=RUN_AGENT, run_id=run.id, duration_us=duration_us)
-
-
-def note(session: Session, by: Author, *entries: Entry) -> Append:
-    """Return what happens to a session's runs as an append to its log."""
-    return Append(
-        workspace_id=session.workspace_id,
-        session_id=session.id,
-        user_id=session.user_id,
-        at_us=by.at_us,
-        actor=by.actor,
-        duration_us=0,
-        entries=entries,
-    )

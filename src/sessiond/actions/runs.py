@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import queue
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Call, note
 from sessiond.actions.events import follow
 from sessiond.actions.sessions import activation, creation
 from sessiond.core.caller import Scope
@@ -35,8 +35,11 @@ async def start(
     *,
     message: Message | None = None,
     strategy: Strategy | None = None,
+    simulates: RunId | None = None,
 ) -> A:
     """Queue a run of a session's agent, over `message`, which is appended, or over what was said before.
+
+    `simulates` is the run whose recorded tools answer those of the new one.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -50,7 +53,7 @@ async def start(
     async def operation(tx: Tx) -> Run:
         before = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
         before.require_version(call.if_match)
-        return await _start(tx, call, before, entries, strategy=strategy)
+        return await _start(tx, call, before, entries, strategy=strategy, simulates=simulates)
 
     return await call.write(operation, answer)
 
@@ -90,8 +93,8 @@ async def start_in(call: Call, session_id: str, answer: Callable[[Run], A], *, n
     return await call.write(operation, answer)
 
 
-async def retry(call: Call, run_id: str, answer: Callable[[Run], A]) -> A:
-    """Queue a new run with what a failed or cancelled one was given.
+async def retry(call: Call, run_id: str, answer: Callable[[Run], A], *, simulates: RunId | None = None) -> A:
+    """Queue a new run with what a failed or cancelled one was given; `simulates` as in `start`.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -104,7 +107,7 @@ async def retry(call: Call, run_id: str, answer: Callable[[Run], A]) -> A:
         session, run = await _take(tx, call, run_id)
         if not run.ended or run.status is COMPLETED:
             raise Conflict(f"a run that is {run.status} cannot be tried again")
-        return await _start(tx, call, session, [], retry_of=run)
+        return await _start(tx, call, session, [], retry_of=run, simulates=simulates)
 
     return await call.write(operation, answer)
 
@@ -219,7 +222,7 @@ async def cancel(call: Call, run_id: str, answer: Callable[[Run], A], *, reason:
         before, run = await _take(tx, call, run_id)
         if _is_cancelled(run):
             return run  # by somebody else, meanwhile
-        session, after = await queue.cancel(tx, queue.author(call), before, run, reason or "cancelled by a caller")
+        session, after = await queue.cancel(tx, call.author, before, run, reason or "cancelled by a caller")
         await sessions.save(tx, before, session)
         if after.ended:
             await queue.settle(tx, session, ended=1)
@@ -248,7 +251,7 @@ async def respond(call: Call, run_id: str, given: Answer, answer: Callable[[Run]
         after = replace(run.become(RUNNING, call.now_us), answer=msgspec.json.encode(given))
         await runs.save(tx, after)
         entry = make_entry(RUN_ANSWERED, given, run_id=run.id)
-        session = await events.append_to(tx, before, queue.note(before, queue.author(call), entry))
+        session = await events.append_to(tx, before, note(before, call.author, entry))
         await sessions.save(tx, before, session)
         return after
 
@@ -313,9 +316,10 @@ async def _start(
     *,
     strategy: Strategy | None = None,
     retry_of: Run | None = None,
+    simulates: RunId | None = None,
 ) -> Run:
     before.require_open()
-    by, now = queue.author(call), before
+    by, now = call.author, before
     agent = (
         await agents.find(tx, before.workspace_id, retry_of.agent_id)
         if retry_of is not None
@@ -331,7 +335,8 @@ async def _start(
     if before.status is CREATED:
         now = await events.append_to(tx, replace(before, status=ACTIVE), call.append(before.id, activation()))
     now, ended = await queue.make_way(tx, by, now, strategy)
-    run, said = queue.begin_run(by, now, agent, entries, run_id=RunId(call.new_id("run_")), retry_of=retry_of)
+    run_id = RunId(call.new_id("run_"))
+    run, said = queue.begin_run(by, now, agent, entries, run_id=run_id, retry_of=retry_of, simulates=simulates)
     now = await events.append_to(tx, now, call.append(before.id, *said))
     await sessions.save(tx, before, now)
     await queue.add(tx, run, ended=ended)

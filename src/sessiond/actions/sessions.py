@@ -17,13 +17,14 @@ from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict
 from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
 from sessiond.core.ids import RunId, SessionId
+from sessiond.core.inbox import PER_SESSION_MAX
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.message import Message
 from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, unpack
 from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import audit, events, runs, sessions
+from sessiond.storage import audit, events, inboxes, runs, sessions, waits
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -95,7 +96,7 @@ async def create(
         entries, run = [*first, *said], None
         agent = await queue.find_agent(tx, begun) if queue.starts(said) else None
         if agent is not None:
-            by, before_it = queue.author(call), replace(begun, last_seq=len(first))
+            by, before_it = call.author, replace(begun, last_seq=len(first))
             run, marked = queue.begin_run(by, before_it, agent, said, run_id=RunId(call.new_id("run_")))
             entries = [*first, *marked]
         append = call.append(begun.id, *entries)
@@ -218,7 +219,8 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
             entries.append(_status_entry(before.status, after.status, action=action, given=said))
         after = await _save(tx, call, before, after, entries)
         if after.user_id != before.user_id:
-            await runs.rebind(tx, after.workspace_id, after.id, after.user_id)
+            for kept in (runs, inboxes, waits):
+                await kept.rebind(tx, after.workspace_id, after.id, after.user_id)
         return after
 
     return await call.write(operation, answer)
@@ -246,7 +248,9 @@ async def fail(call: Call, session_id: str, answer: Callable[[Session], A], *, r
 
 
 async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
-    """Remove a session with its log, and note it in the audit log. Its runs stay, without it; open ones are cancelled.
+    """Remove a session with its log, inboxes and waits, and note it in the audit log.
+
+    Its runs stay, without it; open ones are cancelled.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -257,15 +261,24 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
 
     async def operation(tx: Tx) -> None:
         session = await _take(tx, call, session_id)
-        await runs.orphan(tx, session.workspace_id, session.id, at_us=call.now_us)
-        await sessions.delete(tx, session)
+        await remove(tx, session, at_us=call.now_us)
         locator = {"id": str(session.id)}
         await audit.append(
             tx, session.workspace_id, DELETE_SESSION, locator, actor=call.caller.key_id, at_us=call.now_us
         )
-        tx.wake(session.workspace_id, session.id)
 
     return await call.write(operation, answer)
+
+
+async def remove(tx: Tx, session: Session, *, at_us: int) -> None:
+    """Remove a session that is in hand, with all that is its own; its runs stay, without it."""
+    workspace_id = session.workspace_id
+    await runs.orphan(tx, workspace_id, session.id, at_us=at_us)
+    await waits.delete_of(tx, workspace_id, session.id)
+    for inbox_id in await inboxes.read_ids(tx, workspace_id, session.id, limit=PER_SESSION_MAX):
+        await inboxes.delete(tx, workspace_id, inbox_id)
+    await sessions.delete(tx, session)
+    tx.wake(workspace_id, session.id)
 
 
 def creation(new: NewSession, *, given: JsonObject | None = None) -> Entry:
@@ -307,7 +320,7 @@ async def _end(
 
 async def _save(tx: Tx, call: Call, before: Session, after: Session, entries: Sequence[Entry]) -> Session:
     said, reason = call.append(before.id, *entries), f"the session was {after.status}"
-    return await queue.save(tx, queue.author(call), before, after, said, reason=reason)
+    return await queue.save(tx, call.author, before, after, said, reason=reason)
 
 
 async def _take(tx: Tx, call: Call, session_id: str) -> Session:

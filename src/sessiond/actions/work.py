@@ -12,13 +12,15 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.actions import queue
-from sessiond.actions.queue import Author, note
+from sessiond.actions import queue, waiting
+from sessiond.actions.call import Author, note
 from sessiond.core import session as session_states
 from sessiond.core.agent import Agent
+from sessiond.core.errors import Conflict
 from sessiond.core.event import (
     RUN_RETRYING,
     RUN_STARTED,
+    RUN_TOOL_RESULT,
     RUN_WAITING,
     STATUS_TYPES,
     Entry,
@@ -35,24 +37,31 @@ from sessiond.core.run import (
     COMPLETED,
     FAILED,
     LOST_MAX,
+    PIECES_MAX,
     QUEUED,
     RUNNING,
     WAITING,
+    WAITS_MAX,
     About,
     Ask,
     Brief,
     Failure,
+    Recorded,
     Run,
     RunStatus,
     Said,
+    Waited,
+    WaitFor,
 )
 from sessiond.core.session import Session, Status
-from sessiond.storage import agents, events, leases, runs, sessions
+from sessiond.core.wait import Wait
+from sessiond.storage import agents, events, leases, runs, sessions, waits
 from sessiond.storage.engine import Tx
 from sessiond.storage.events import Append
 from sessiond.storage.leases import Lane, Lease
 
 SECOND_US: Final = 1_000_000
+RECORDED_PAGE: Final = 200
 
 log: Final = logging.getLogger("sessiond.runs")
 
@@ -109,6 +118,10 @@ async def claim(tx: Tx, worker: str, *, now_us: int, lease_us: int, limit: int, 
             await leases.drop(tx, due)
             continue
         run = open_runs[0]
+        if run.wait_id is not None:
+            log.error("session %s was due while its run waits", due.session_id)
+            await leases.put_away(tx, due)
+            continue
         named = (due.workspace_id, run.agent_id)
         if named not in known:
             known[named] = await agents.find(tx, *named)
@@ -138,6 +151,7 @@ async def read_brief(tx: Tx, work: Work, session: Session) -> Brief:
     """Return what the agent is told, by the session as it is now."""
     run = work.run
     said = [_said(message) for message in await _read_history(tx, session, run, limit=work.agent.history)]
+    waited = await waits.read_of_run(tx, session.workspace_id, run.id, limit=WAITS_MAX) if run.waits else []
     return Brief(
         run_id=run.id,
         attempt=run.attempts,
@@ -145,6 +159,8 @@ async def read_brief(tx: Tx, work: Work, session: Session) -> Brief:
         session=_about(session),
         input=_input(run, said),
         messages=said,
+        waits=[_waited(wait) for wait in waited],
+        recorded=await _read_recorded(tx, session, run.simulates) if run.simulates is not None else None,
     )
 
 
@@ -191,6 +207,39 @@ async def ask(tx: Tx, lease: Lease, run_id: RunId, wanted: Ask, entries: tuple[E
         return False
     await runs.save(tx, after)
     return True
+
+
+async def park(tx: Tx, work: Work, outcome: Outcome, *, wanted: WaitFor, wait_id: str, now_us: int) -> Run | None:
+    """Have a run wait without its worker; when the wait has ended, it is started again.
+
+    Raises:
+        InvalidInput, NotFound, Conflict: there can be no such wait.
+    """
+    run = await _held(tx, work.lease, work.run.id)
+    if run is None:
+        return None
+    if run.cancel_requested_at_us is not None:
+        return await _conclude(tx, work.lease, run, work.agent, _cancelled(outcome), now_us=now_us)
+    if run.waits >= WAITS_MAX:
+        raise Conflict(f"a run may wait {WAITS_MAX} times")
+    assert run.session_id is not None
+    session = await sessions.get(tx, run.workspace_id, run.session_id, user_id=None)
+    after = replace(_with_usage(run, outcome).become(WAITING, now_us), wait_id=wait_id, waits=run.waits + 1)
+    await runs.save(tx, after)
+    by = Author(run.workspace_id, actor_of(run), now_us)
+    new = replace(
+        wanted.make(since_us=now_us - outcome.duration_us), session_id=session.id, user_id=session.user_id
+    )
+    entries = (*outcome.entries, make_entry(RUN_WAITING, {"wait_id": wait_id}, run_id=run.id))
+    # What the run itself has said is nothing that it waits for.
+    behind = replace(session, last_seq=session.last_seq + len(entries))
+    _, said = await waiting.begin(tx, by, behind, new, wait_id=wait_id, run_id=run.id)
+    entries += tuple(said)
+    if await leases.append(tx, work.lease, append_of(work.lease, after, entries, at_us=now_us)) is None:
+        return None
+    await leases.release(tx, work.lease, run, after, ready_us=now_us)
+    leases.tell_of_room(tx)
+    return after
 
 
 async def finish(tx: Tx, work: Work, outcome: Outcome, *, now_us: int) -> Run | None:
@@ -243,7 +292,7 @@ def _settle(run: Run, agent: Agent | None) -> Outcome | None:
         return Outcome(
             status=FAILED, failure=Failure("not_configured", f"the agent {run.agent_id!r} is not registered any more")
         )
-    if run.attempts - run.failures >= LOST_MAX:
+    if run.attempts - run.failures - run.waits >= LOST_MAX:
         lost = Failure("worker_lost", f"its worker was lost or stopped {LOST_MAX} times")
         return Outcome(status=FAILED, failure=lost)
     return None
@@ -329,7 +378,7 @@ async def _fail_session(tx: Tx, lease: Lease, run: Run, *, now_us: int) -> None:
     before = await sessions.take(tx, lease.workspace_id, lease.session_id, user_id=None)
     if before.ended:
         return
-    by = Author(actor_of(run), now_us)
+    by = Author(run.workspace_id, actor_of(run), now_us)
     body = {"from": before.status, "status": Status.FAILED, "reason": "a run failed", "run_id": run.id}
     said = note(before, by, make_entry(STATUS_TYPES[Status.FAILED], body))
     reason = f"the session failed with the run {run.id}"
@@ -371,6 +420,28 @@ def _said(message: StoredMessage) -> Said:
         content=unpacked.content,
         metadata=unpacked.metadata,
     )
+
+
+def _waited(wait: Wait) -> Waited:
+    result = msgspec.Raw(wait.result) if wait.result is not None else None
+    return Waited(id=wait.id, type=wait.type, status=wait.status, result=result)
+
+
+async def _read_recorded(tx: Tx, session: Session, run_id: RunId) -> list[Recorded]:
+    """Return what the tools of a recorded run answered; nothing where it, or its session, is gone."""
+    recorded = await runs.find(tx, session.workspace_id, run_id, user_id=session.user_id)
+    # Of a session that was read from a file there is the log and no run.
+    theirs_id = (recorded.session_id if recorded is not None else None) or session.parent
+    theirs = await sessions.find(tx, session.workspace_id, theirs_id or "", user_id=None)
+    if theirs is None:
+        return []
+    answered, after = list[Recorded](), recorded.queued_seq if recorded is not None else 0
+    while True:
+        page = await events.read_page(tx, theirs, after=after, types=(RUN_TOOL_RESULT,), limit=RECORDED_PAGE)
+        answered += [msgspec.json.decode(event.body, type=Recorded) for event in page.events if event.run_id == run_id]
+        if not page.more or len(answered) >= PIECES_MAX:
+            return answered
+        after = page.events[-1].seq
 
 
 def _about(session: Session) -> About:

@@ -9,8 +9,9 @@ from sessiond.actions.agents import make_echo
 from sessiond.actions.call import Call
 from sessiond.actions.keys import MadeKey, NewKey, make_key
 from sessiond.core.caller import ALL_SCOPES, Caller, Workspace
-from sessiond.core.errors import Conflict, NotFound
+from sessiond.core.errors import Conflict, InvalidInput, NotFound
 from sessiond.core.ids import KeyId, WorkspaceId, parse_id
+from sessiond.core.inbox import TTL_MAX_SECONDS
 from sessiond.crypto import hash_secret, make_database_id_hash
 from sessiond.storage import agents, keys, workspaces
 from sessiond.storage.engine import Engine, Tx
@@ -97,6 +98,26 @@ async def get_by_key(engine: Engine, key_id: str) -> Workspace:
     return await engine.read(operation)
 
 
+async def set_retention(engine: Engine, workspace_id: str, seconds: int | None) -> Workspace:
+    """Say for how long a workspace keeps sessions and inboxes after they have ended; None: until they are deleted.
+
+    Raises:
+        InvalidInput: not a whole number of seconds that a time can be reckoned with.
+        NotFound: there is no such workspace.
+    """
+    if seconds is not None and not 0 <= seconds <= TTL_MAX_SECONDS:
+        raise InvalidInput(f"a retention is 0 to {TTL_MAX_SECONDS} seconds", field="retention")
+
+    async def operation(tx: Tx) -> Workspace:
+        await workspaces.set_retention(tx, workspace_id, seconds)
+        workspace = await workspaces.find(tx, workspace_id)
+        if workspace is None:
+            raise NotFound("no such workspace")
+        return workspace
+
+    return await engine.write(operation)
+
+
 async def read_page(engine: Engine, *, after: str = "", limit: int) -> list[Workspace]:
     """Return up to `limit` workspaces in the order of their ids."""
 
@@ -107,4 +128,4 @@ async def read_page(engine: Engine, *, after: str = "", limit: int) -> list[Work
 
 
 def _make(workspace_id: str) -> Workspace:
-    return Workspace(WorkspaceId(workspace_id), make_database_id_hash(), time.time_ns() // 1000)
+    return Workspace(WorkspaceId(workspace_id), make_database_id_hash(), time.time_ns() // 1000, None)

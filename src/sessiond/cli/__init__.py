@@ -14,6 +14,7 @@ import typer
 from sessiond import __version__
 from sessiond.cli import agents, doctor, keys, routes, serve, show, workspaces
 from sessiond.cli.options import Config, Database, Json
+from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
 from sessiond.core.errors import SessiondError
 from sessiond.settings import SettingsError, load_settings
@@ -40,6 +41,7 @@ app.command("worker")(worker)
 app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
+app.command("replay")(replay)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 

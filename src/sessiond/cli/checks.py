@@ -20,8 +20,9 @@ from sessiond.cli.lacks import find_lacks
 from sessiond.cli.show import hide_password
 from sessiond.cli.workspaces import read_workspaces
 from sessiond.core.errors import SessiondError
-from sessiond.server import DIALECTS, ServeError, check_address, check_workers
+from sessiond.server import DIALECTS, check_addresses, check_workers
 from sessiond.settings import ENVIRONMENT_PREFIX, FILE_VARIABLE, Settings, SettingsError, variable_of
+from sessiond.sockets import ServeError
 from sessiond.storage import clock
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import sqlite_path
@@ -155,7 +156,7 @@ async def _clock(engine: Engine) -> Finding:
 def _address(settings: Settings) -> Finding:
     where = f"{settings.host}:{settings.port}"
     try:
-        check_address(settings)
+        check_addresses(settings)
     except ServeError as error:
         if _is_sessiond(settings):
             return Finding("address", OK, f"a sessiond answers on {where}")

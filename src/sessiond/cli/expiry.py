@@ -1,4 +1,4 @@
-"""When a key shall end, as people say it."""
+"""Times as people say them: when a key shall end, how long something is kept."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def parse_expiry(expires_in: str | None, expires_at: str | None, *, now_us: int)
     if expires_in is not None and expires_at is not None:
         raise typer.BadParameter("give either --expires-in or --expires-at, not both")
     if expires_in is not None:
-        match = re.fullmatch(r"([0-9]{1,9})([smhdw])", expires_in)
-        at_us = now_us + int(match[1]) * (UNITS[match[2]] // timedelta(microseconds=1)) if match else 0
+        span = _parse_span(expires_in)
+        at_us = now_us + span // timedelta(microseconds=1) if span is not None else 0
         if not now_us < at_us <= TIME_MAX_US:
             raise typer.BadParameter("must be a time such as 90s, 45m, 12h, 30d or 4w", param_hint="--expires-in")
         return at_us
@@ -44,3 +44,22 @@ def parse_expiry(expires_in: str | None, expires_at: str | None, *, now_us: int)
     if at_us <= now_us:
         raise typer.BadParameter("is in the past", param_hint="--expires-at")
     return at_us
+
+
+def parse_retention(text: str) -> int | None:
+    """Return for how many seconds something is kept; None, which is `forever`, without end.
+
+    Raises:
+        typer.BadParameter: it is no such time.
+    """
+    if text == "forever":
+        return None
+    span = _parse_span(text)
+    if span is None:
+        raise typer.BadParameter("must be a time such as 12h, 30d or 4w, or forever", param_hint="--retention")
+    return span // timedelta(seconds=1)
+
+
+def _parse_span(text: str) -> timedelta | None:
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    return int(match[1]) * UNITS[match[2]] if match else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sessiond.actions.keys import MadeKey
     from sessiond.cli.agents_file import Listed
+    from sessiond.sockets import Places
 
 log: Final = logging.getLogger("sessiond.cli")
 
@@ -39,6 +40,12 @@ def serve(
     runs_max: Annotated[int | None, flag("runs_max")] = None,
     lease_seconds: Annotated[float | None, flag("lease_seconds")] = None,
     agents_file: Annotated[str | None, flag("agents_file")] = None,
+    smtp_port: Annotated[int | None, flag("smtp_port")] = None,
+    smtp_host: Annotated[str | None, flag("smtp_host")] = None,
+    mail_domain: Annotated[str | None, flag("mail_domain")] = None,
+    mail_max_bytes: Annotated[int | None, flag("mail_max_bytes")] = None,
+    smtp_certificate: Annotated[str | None, flag("smtp_certificate")] = None,
+    smtp_certificate_key: Annotated[str | None, flag("smtp_certificate_key")] = None,
     keep_alive_seconds: Annotated[float | None, flag("keep_alive_seconds")] = None,
     shutdown_seconds: Annotated[float | None, flag("shutdown_seconds")] = None,
     config: Config = None,
@@ -51,6 +58,7 @@ def serve(
     sessiond serve
     sessiond serve --database sqlite:////var/lib/sessiond/sessiond.db --host 0.0.0.0
     sessiond serve --database postgresql://sessiond@db/sessiond --workers 4
+    sessiond serve --smtp-port 2525 --mail-domain agents.example.com
     """
     # The parameters are the settings, name by name, and stand above for `--help`.
     flags = {name: value for name, value in context.params.items() if name != "config"}
@@ -58,6 +66,7 @@ def serve(
     check_dialect(settings.default_dialect, flag_of("default_dialect"))
     from sessiond import server
     from sessiond.cli.agents_file import read_agents
+    from sessiond.sockets import ServeError
 
     listed = read_agents(settings.agents_file)
 
@@ -65,7 +74,7 @@ def serve(
     try:
         # Before the database is touched: a first key belongs to a server that then runs.
         server.check_workers(settings)
-        server.check_address(settings)
+        server.check_addresses(settings)
         first = _begin(settings, listed)
         if first is not None:
             key = f"The first key of the workspace {first.key.workspace_id}, shown only now:\n\n  {first.secret}\n"
@@ -74,8 +83,8 @@ def serve(
             _register(settings, listed)
         if not settings.host.startswith(LOOPBACK):
             log.warning("listening beyond this machine without TLS: put a proxy that speaks it in front")
-        server.serve(settings, lambda url: _announce(url, settings, first))
-    except server.ServeError as error:
+        server.serve(settings, lambda places: _announce(places, settings, first))
+    except ServeError as error:
         show.fail(error)
 
 
@@ -108,9 +117,12 @@ def _register(settings: Settings, listed: Sequence[Listed]) -> None:
     asyncio.run(register())
 
 
-def _announce(url: str, settings: Settings, first: MadeKey | None) -> None:
+def _announce(places: Places, settings: Settings, first: MadeKey | None) -> None:
     """Say where the server listens, on a line of its own, and what to do next."""
+    url = places.url
     print(f"listening on {url}")
+    if places.smtp is not None:
+        print(f"taking mail on {places.smtp} for addresses at {settings.mail_domain}")
     if first is not None:
         # Every address at once is none to call.
         url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

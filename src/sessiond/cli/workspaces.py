@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sessiond.cli import show
+from sessiond.cli.expiry import UNITS, parse_retention
 from sessiond.cli.options import Config, Database, Json
 from sessiond.core.limits import PAGE_MAX
 from sessiond.web.answers import iso_micros
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sessiond.storage.engine import Engine
 
 app: Final = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Make and list workspaces, also called tenants."
+    rich_markup_mode=None, no_args_is_help=True, help="Make, list and set up workspaces, also called tenants."
 )
 
 
@@ -43,6 +44,37 @@ def create(
         show.print_record({"workspace": made.id, "database-id-hash": made.database_id_hash})
 
 
+@app.command("set")
+def change(
+    workspace_id: Annotated[str, typer.Argument(metavar="ID", help="The workspace.")],
+    retention: Annotated[
+        str, typer.Option(help="How long sessions and inboxes are kept after they have ended: 12h, 30d, 4w, forever.")
+    ],
+    database: Database = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Say how long a workspace keeps what has ended. Unless told otherwise it does so forever.
+
+    A session that has been completed or has failed for so long is deleted with its log, as is an inbox that expired,
+    by the servers and workers, a little at a time.
+
+    \b
+    sessiond workspaces set acme --retention 30d
+    """
+    from sessiond.actions import workspaces
+    from sessiond.cli.database import run
+
+    seconds = parse_retention(retention)
+    found = run(
+        lambda engine: workspaces.set_retention(engine, workspace_id, seconds), database=database, config=config
+    )
+    if json:
+        show.print_json(workspace_out(found))
+    else:
+        show.print_record({"workspace": found.id, "retention": _retention_text(found)})
+
+
 @app.command("list")
 def list_all(database: Database = None, config: Config = None, json: Json = False) -> None:
     """List all workspaces, by id."""
@@ -53,8 +85,11 @@ def list_all(database: Database = None, config: Config = None, json: Json = Fals
         show.print_json([workspace_out(workspace) for workspace in found])
     else:
         show.print_table(
-            ("ID", "CREATED", "DATABASE-ID-HASH"),
-            [(each.id, show.time_text(each.created_at_us), each.database_id_hash) for each in found],
+            ("ID", "CREATED", "RETENTION", "DATABASE-ID-HASH"),
+            [
+                (each.id, show.time_text(each.created_at_us), _retention_text(each), each.database_id_hash)
+                for each in found
+            ],
         )
 
 
@@ -64,7 +99,16 @@ def workspace_out(workspace: Workspace) -> dict[str, Any]:
         "id": workspace.id,
         "database_id_hash": workspace.database_id_hash,
         "created_at": iso_micros(workspace.created_at_us),
+        "retention_seconds": workspace.retention_seconds,
     }
+
+
+def _retention_text(workspace: Workspace) -> str:
+    seconds = workspace.retention_seconds
+    if seconds is None:
+        return "forever"
+    unit = next((name for name in ("d", "h", "m") if seconds and not seconds % UNITS[name].total_seconds()), "s")
+    return f"{int(seconds // UNITS[unit].total_seconds())}{unit}"
 
 
 async def read_workspaces(engine: Engine) -> list[Workspace]:

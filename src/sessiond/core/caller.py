@@ -68,3 +68,5 @@ class Workspace(msgspec.Struct, frozen=True):
     database_id_hash: str
     """64 hex characters; openagents clients name their database by it."""
     created_at_us: int
+    retention_seconds: int | None = None
+    """How long sessions and inboxes are kept after they have ended; None: until somebody deletes them."""

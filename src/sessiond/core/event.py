@@ -13,6 +13,7 @@ from sessiond.core.ids import SessionId
 from sessiond.core.message import Message, Role, pack_message
 from sessiond.core.run import ENDED as ENDED_RUNS
 from sessiond.core.session import Status
+from sessiond.core.wait import PENDING, WaitStatus
 
 SESSION_CREATED: Final = "session.created"
 SESSION_UPDATED: Final = "session.updated"
@@ -35,6 +36,14 @@ RUN_CANCEL_REQUESTED: Final = "run.cancel_requested"
 RUN_ENDS: Final = {status: f"run.{status}" for status in ENDED_RUNS}
 """What the end of a run is called."""
 ENDS: Final = frozenset(RUN_ENDS.values())
+
+INBOX_CREATED: Final = "inbox.created"
+INBOX_EXPIRED: Final = "inbox.expired"
+INBOX_DELETED: Final = "inbox.deleted"
+MAIL_RECEIVED: Final = "mail.received"
+WAIT_CREATED: Final = "wait.created"
+WAIT_ENDS: Final = {status: f"wait.{status}" for status in WaitStatus if status is not PENDING}
+"""What the end of a wait is called."""
 
 MESSAGE_TYPES: Final = {role: f"message.{role}" for role in Role}
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from sessiond.core.agent import Agent
-from sessiond.core.errors import Conflict
+from sessiond.core.errors import Conflict, InvalidInput
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.message import Role
 from sessiond.core.metadata import JsonObject
+from sessiond.core.wait import FOR_MAIL, TIMEOUT_MAX_SECONDS, NewWait, Terms, WaitStatus, WaitType
 
 
 class RunStatus(StrEnum):
@@ -31,7 +33,8 @@ NEXT: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     QUEUED: frozenset({RUNNING, FAILED, CANCELLED}),
     # Back to QUEUED to be tried again, or because its worker stopped.
     RUNNING: frozenset({QUEUED, RUNNING, WAITING, COMPLETED, FAILED, CANCELLED}),
-    # To RUNNING with its answer, or because its worker was lost and another starts it over.
+    # To RUNNING with its answer, or because its worker was lost and another starts it over; to QUEUED when what it has
+    # given up its worker for is there.
     WAITING: frozenset({QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED}),
     COMPLETED: frozenset(),
     FAILED: frozenset(),
@@ -41,6 +44,7 @@ NEXT: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
 ENDED: Final = frozenset({COMPLETED, FAILED, CANCELLED})
 
 QUEUED_MAX: Final = 1_000  # open runs of one session: nobody waits for more, and a loop of messages ends somewhere
+WAITS_MAX: Final = 100  # for which one run may give up its worker
 LOST_MAX: Final = 20  # workers that a run may bring down, or see stopped, before it is given up
 BACKOFF_MAX_SECONDS: Final = 3_600.0
 OUTPUT_MAX_BYTES: Final = 1024 * 1024  # as much as a client may send as a message
@@ -106,6 +110,12 @@ class Run(msgspec.Struct, frozen=True):
     """When it ended, in whichever way."""
     ended_seq: int | None
     """Where in the log its last event stands."""
+    wait_id: str | None = None
+    """The wait for which it has given up its worker; it goes on, with a new attempt, when that ends."""
+    waits: int = 0
+    """How often it did so."""
+    simulates: RunId | None = None
+    """The run whose recorded tools answer those that this one calls."""
 
     @property
     def ended(self) -> bool:
@@ -208,7 +218,67 @@ class Answer(msgspec.Struct, frozen=True):
     content: Any = None
 
 
-Piece = Text | Thought | ToolCall | ToolResult | Usage | Ask
+class WaitFor(msgspec.Struct, frozen=True, tag="wait"):
+    """The last piece of an attempt: the run waits without its agent, which is started again when the wait has ended.
+
+    The agent finds in its brief how each of its waits has ended. Mails count that have come since the attempt began.
+    """
+
+    kind: WaitType = msgspec.field(name="for")
+    inbox_id: str | None = None
+    timeout_seconds: Annotated[float, Meta(gt=0, le=TIMEOUT_MAX_SECONDS)] | None = None
+    critical: bool = False
+    sender: str | None = msgspec.field(name="from", default=None)
+    subject_contains: str | None = None
+    events: list[str] = []
+    title: str | None = None
+    detail: Any = None
+
+    def make(self, *, since_us: int) -> NewWait:
+        """Return the wait that is wanted.
+
+        Raises:
+            InvalidInput, TooLarge: there can be no such wait.
+        """
+        if self.kind is WaitType.WEBHOOK:
+            raise InvalidInput("nobody would know the URL that is to be called", field="for")
+        terms = Terms(
+            sender=self.sender,
+            subject_contains=self.subject_contains,
+            since_us=since_us if self.kind in FOR_MAIL else None,
+            events=self.events,
+            title=self.title,
+            detail=self.detail,
+        )
+        return NewWait(
+            type=self.kind,
+            inbox_id=self.inbox_id,
+            timeout_seconds=self.timeout_seconds,
+            critical=self.critical,
+            terms=terms,
+            session_id="",  # its own
+        ).checked()
+
+
+class Waited(msgspec.Struct, frozen=True, kw_only=True):
+    """A wait of a run that has ended, as its agent gets it."""
+
+    id: str
+    type: WaitType
+    status: WaitStatus
+    result: msgspec.Raw | None
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool answered when the run was recorded that this one simulates."""
+
+    name: str
+    arguments: Any = None
+    output: Any = None
+    is_error: bool = False
+
+
+Piece = Text | Thought | ToolCall | ToolResult | Usage | Ask | WaitFor
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,3 +314,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     """What the user said last, the content of the last message; None when the last word was not the user's."""
     messages: list[Said]
     """The conversation up to the input, oldest first; the answers to earlier messages stand behind them."""
+    waits: list[Waited] = []
+    """What the run has waited for, in order; the last is why it goes on."""
+    recorded: list[Recorded] | None = None
+    """In a simulation, what the tools answered in the recorded run, in order: they are not to be called again."""

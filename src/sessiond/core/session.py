@@ -132,6 +132,8 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes | None = None
     data: bytes | None = None
     prompt: str | None = None
+    parent: SessionId | None = None
+    """The session that this one replays."""
 
     def begin(self, workspace_id: WorkspaceId, session_id: SessionId, *, at_us: int) -> Session:
         """Return the session as it is before anything has happened in it.
@@ -155,7 +157,7 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
             largest_bytes=0,
             prompt_tokens=0,
             completion_tokens=0,
-            parent=None,
+            parent=self.parent,
             created_at_us=at_us,
             updated_at_us=at_us,
             last_active_at_us=at_us,

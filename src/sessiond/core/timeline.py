@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -9,6 +10,18 @@ import msgspec
 
 from sessiond.core.event import RUN_AGENT, RUN_TOOL_RESULT, SESSION_CREATED, SESSION_UPDATED, Event
 from sessiond.core.ids import MESSAGE, make_event_id
+
+TEXT_SHOWN_MAX_CHARS: Final = 4_096
+HIDDEN: Final = "***"
+"""What is shown in place of a secret."""
+
+# Names under which people keep secrets, also within longer ones: `db_password`, `X-API-Key`, `accessToken`. Counts of
+# tokens are none.
+_SECRET: Final = re.compile(
+    r"passw|passphrase|secret|api[-_]?key|private[-_]?key|storage[-_]?key|authorization|cookie|credential"
+    r"|(?<!prompt_)(?<!completion_)(?<!max_)token(?!s\b)",
+    re.IGNORECASE,
+)
 
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -36,8 +49,8 @@ def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
                 seq=event.seq,
                 at_us=event.created_at_us,
                 action=event.action,
-                input=given,
-                output=result,
+                input=show(given),
+                output=show(result),
                 duration_us=event.duration_us or 0,
             )
         )
@@ -60,3 +73,14 @@ def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
         given = {"run_id": event.run_id, "agent_id": body.get("agent_id"), "input": body.get("input")}
         return given, {name: body.get(name) for name in ("status", "output", "error")}
     return body.get("input", {}), body.get("output", {"id": event.session_id})
+
+
+def show(value: Any) -> Any:
+    """Return JSON as replay shows it: what is named like a secret is hidden, and long text is cut."""
+    if isinstance(value, dict):
+        return {name: HIDDEN if each and _SECRET.search(name) else show(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [show(each) for each in value]
+    if isinstance(value, str) and len(value) > TEXT_SHOWN_MAX_CHARS:
+        return f"{value[:TEXT_SHOWN_MAX_CHARS]}… ({len(value):,} characters)"
+    return value

@@ -24,7 +24,7 @@ from sessiond.core.run import Answer, Ask, Brief, Choice, Piece, Text, Thought, 
 from sessiond.runners.jsonrpc import Failure, Line, Message, Refused
 from sessiond.runners.lines import MESSAGE_MAX, add_said, check_usage
 from sessiond.runners.process import open_program
-from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, NOT_CONFIGURED, AgentError
+from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, NOT_CONFIGURED, AgentError, Reply
 
 START_SECONDS: Final = 120.0  # until a session is there: the first `npx …` downloads the agent
 CANCEL_SECONDS: Final = 0.3  # for the agent to stop by itself; it is killed within what is left of two seconds
@@ -40,7 +40,7 @@ DECISIONS: Final[Mapping[Permissions, tuple[str, ...]]] = {
 M = TypeVar("M", bound=BaseModel)
 
 
-async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def run(brief: Brief) -> AsyncGenerator[Piece, Reply]:
     options = brief.agent.read_options(AcpOptions)
     async with (
         _open_folder(options.cwd) as folder,
@@ -304,9 +304,9 @@ def _decide(request: schema.RequestPermissionRequest, kinds: tuple[str, ...]) ->
     return next((found[kind] for kind in kinds if kind in found), None)
 
 
-def _choose(request: schema.RequestPermissionRequest, answer: Answer | None) -> str | None:
+def _choose(request: schema.RequestPermissionRequest, answer: Reply) -> str | None:
     """Return the option that was answered; None when it is none of those there are."""
-    chosen = answer.option_id if answer is not None else None
+    chosen = answer.option_id if isinstance(answer, Answer) else None
     return chosen if any(option.option_id == chosen for option in request.options) else None
 
 

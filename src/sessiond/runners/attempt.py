@@ -17,16 +17,33 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import work
+from sessiond.actions.call import new_id
 from sessiond.actions.events import is_short
 from sessiond.actions.work import Outcome, Work
-from sessiond.core.errors import Unavailable
+from sessiond.core.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import RunId
-from sessiond.core.run import CANCELLED, COMPLETED, FAILED, Answer, Ask, Brief, Failure, Piece, Run, Text, Usage
+from sessiond.core.run import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    Answer,
+    Ask,
+    Brief,
+    Failure,
+    Piece,
+    Recorded,
+    Run,
+    Text,
+    ToolCall,
+    Usage,
+    WaitFor,
+)
 from sessiond.core.session import Session
 from sessiond.runners.lines import check_usage
 from sessiond.runners.pieces import Pieces, check_ask, valid
-from sessiond.runners.runner import INTERNAL, NO_OUTPUT, TIME_LIMIT, AgentError, Runner, find_runner
+from sessiond.runners.recording import Recording
+from sessiond.runners.runner import BAD_OUTPUT, INTERNAL, NO_OUTPUT, TIME_LIMIT, AgentError, Reply, Runner, find_runner
 from sessiond.storage import clock, leases, sessions
 from sessiond.storage.engine import Engine, Operation, Tx, Watch
 
@@ -44,6 +61,8 @@ PASSED_FOR_ONE: Final = 4  # events that a read passes by for each message that 
 
 T = TypeVar("T")
 Ending = Callable[..., Coroutine[Any, Any, Run | None]]
+_REFUSALS: Final = (InvalidInput, NotFound, Conflict, TooLarge)
+"""What is said of a wait that there cannot be."""
 
 
 class Stop(Enum):
@@ -73,6 +92,7 @@ class Attempt:
         self._limit: asyncio.Timeout | None = None
         self._answered: asyncio.Future[Answer] | None = None
         self._failure: AgentError | None = None
+        self._wait: WaitFor | None = None
         self._stop: Stop | None = None
         self._doing: asyncio.Task[None] | None = None
         self.concluding = False
@@ -122,11 +142,15 @@ class Attempt:
         try:
             ended = await self._insist(partial(self._conclude, ending, outcome))
         except Exception as error:
-            log.exception("run=%s worker=%s attempt=%d cannot be concluded", self.run_id, *self._who)
-            # What another attempt says could not be kept either.
-            failure = Failure(INTERNAL, f"how it ended could not be kept: {type(error).__name__}")
-            bare = Outcome(status=FAILED, failure=failure, duration_us=outcome.duration_us)
-            ended = await self._insist(partial(self._conclude, work.finish, bare))
+            if self._wait is not None and isinstance(error, _REFUSALS):
+                failure = Failure(BAD_OUTPUT, f"it cannot wait for that: {error.message}")
+                failed = replace(outcome, status=FAILED, failure=failure)
+            else:
+                log.exception("run=%s worker=%s attempt=%d cannot be concluded", self.run_id, *self._who)
+                # What another attempt says could not be kept either.
+                failure = Failure(INTERNAL, f"how it ended could not be kept: {type(error).__name__}")
+                failed = Outcome(status=FAILED, failure=failure, duration_us=outcome.duration_us)
+            ended = await self._insist(partial(self._conclude, work.finish, failed))
         status = ended.status if ended is not None else Stop.LOST.value
         log.info(
             "run=%s session=%s agent=%s worker=%s attempt=%d status=%s seconds=%.3f%s",
@@ -154,8 +178,8 @@ class Attempt:
                 self._stop = self._stop or Stop.LOST
                 return
             async with asyncio.timeout(agent.time_limit_seconds) as self._limit, aclosing(runner(brief)) as said:
-                await self._hear(said, group)
-            if self._pieces.nothing and self._usage == Usage():
+                await self._hear(said, group, recorded=brief.recorded)
+            if self._pieces.nothing and self._usage == Usage() and self._wait is None:
                 raise AgentError(NO_OUTPUT, "the agent ended without having said anything", permanent=True)
         except AgentError as error:
             self._failure = error
@@ -168,8 +192,11 @@ class Attempt:
                 log.exception("run=%s worker=%s attempt=%d failed by a bug", self.run_id, *self._who)
                 self._failure = AgentError(INTERNAL, f"the runner {agent.runner} failed: {type(error).__name__}")
 
-    async def _hear(self, said: AsyncGenerator[Piece, Answer | None], group: asyncio.TaskGroup) -> None:
-        answer: Answer | None = None
+    async def _hear(
+        self, said: AsyncGenerator[Piece, Reply], group: asyncio.TaskGroup, *, recorded: list[Recorded] | None
+    ) -> None:
+        answer: Reply = None
+        recording = Recording(recorded) if recorded is not None else None
         for number in count(1):
             try:
                 piece = await said.asend(answer)
@@ -187,10 +214,18 @@ class Attempt:
                 )
             elif isinstance(piece, Ask):
                 answer = await self._ask(piece)
+            elif isinstance(piece, WaitFor):
+                self._wait = piece
+                return
             else:
                 if isinstance(piece, Text) and piece.text:
                     self._tell(valid(piece.text))
+                if recording is not None and recording.answered(piece):
+                    continue  # it is in the log already
                 self._pieces.add(piece)
+                if recording is not None and isinstance(piece, ToolCall):
+                    answer = recording.answer(piece)
+                    self._pieces.add(answer)
                 if self._pieces.waiting_bytes > GATHER_BYTES:
                     # A task of its own: what was taken is written, also when this one is cancelled meanwhile.
                     await asyncio.shield(group.create_task(self._flush_or_stop()))
@@ -348,6 +383,8 @@ class Attempt:
             return work.finish, replace(outcome, status=CANCELLED)
         if self._stop is Stop.WORKER:
             return work.give_back, outcome
+        if failure is None and self._wait is not None:
+            return partial(work.park, wanted=self._wait, wait_id=new_id("wait_")), outcome
         if failure is None:
             return work.finish, replace(outcome, output=self._pieces.text)
         outcome = replace(outcome, status=FAILED, failure=Failure(failure.code, valid(failure.message)))

@@ -18,13 +18,14 @@ from openai import APIConnectionError, AsyncOpenAI, Omit
 
 from sessiond.core.agent import ChatOptions
 from sessiond.core.message import Content, Role, text_of
-from sessiond.core.run import Answer, Brief, Piece, Said, Text, Thought, ToolCall, Usage
+from sessiond.core.run import Brief, Piece, Said, Text, Thought, ToolCall, ToolResult, Usage
 from sessiond.runners import http
 from sessiond.runners.lines import MESSAGE_MAX, UNREADABLE, add_said, check_usage, read_lines, show
-from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, NOT_CONFIGURED, UNREACHABLE, AgentError
+from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, NOT_CONFIGURED, UNREACHABLE, AgentError, Reply
 
 SILENCE_SECONDS: Final = 120.0  # between two chunks; a large model on a small machine takes a while to begin
 CALLS_MAX: Final = 1_000  # tool calls of one answer
+ROUNDS_MAX: Final = 50  # answers with tool calls, in a simulation: a model that wants more goes round in circles
 
 # What a part needs to be one of OpenAI's; any other is sent as its text.
 MEDIA: Final = {"image_url": "image_url", "input_audio": "input_audio", "file": "file"}
@@ -81,7 +82,7 @@ _chunks: Final = msgspec.json.Decoder(_Chunk)
 _contents: Final = msgspec.json.Decoder(Content)
 
 
-async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def run(brief: Brief) -> AsyncGenerator[Piece, Reply]:
     options = brief.agent.read_options(ChatOptions)
     url = http.parse_url(options.base_url)
     key = http.read_secret(options.api_key, options.api_key_env, what="the key")
@@ -91,20 +92,32 @@ async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
 
     with http.calling(url, hide=[*headers.values(), key or ""]):
         async with _open(url, key) as client:
-            body = _request(options, brief.messages)
-            for asked in (body | {"stream_options": {"include_usage": True}}, body):
+            body = _request(options, brief.messages) | {"stream_options": {"include_usage": True}}
+            rounds = 1
+            while True:
+                said, answered = list[str](), list[tuple[ToolCall, ToolResult]]()
                 try:
-                    async with aclosing(_ask(client, asked, _headers(key, headers))) as pieces:
+                    async with aclosing(_ask(client, body, _headers(key, headers))) as pieces:
                         async for piece in pieces:
-                            yield piece
-                    return
+                            answer = yield piece
+                            if isinstance(piece, Text):
+                                said.append(piece.text)
+                            elif isinstance(piece, ToolCall) and isinstance(answer, ToolResult):
+                                answered.append((piece, answer))
                 except http.Refused as refused:
                     # Some endpoints do not know the option: they say so before anything else, and go without.
-                    if "stream_options" in asked and "stream_options" in refused.message:
+                    if "stream_options" in body and "stream_options" in refused.message:
+                        del body["stream_options"]
                         continue
                     raise _say(refused, options, url) from None
                 except APIConnectionError as error:
                     raise http.say_failure(error.__cause__, url) from error
+                if not answered:
+                    return
+                if rounds == ROUNDS_MAX:
+                    raise AgentError(AGENT_FAILED, f"the model called tools {ROUNDS_MAX} times over", permanent=True)
+                body["messages"] = [*body["messages"], *_answers("".join(said), answered)]
+                rounds += 1
 
 
 def _open(url: httpx2.URL, key: str | None) -> AsyncOpenAI:
@@ -139,6 +152,23 @@ def _message(said: Said) -> dict[str, Any]:
     if isinstance(content, str) or role is not Role.USER or not any(_is_media(part) for part in content):
         return {"role": role, "content": text_of(said.content)}
     return {"role": role, "content": [part if _is_media(part) else _text_part(part) for part in content]}
+
+
+def _answers(said: str, answered: list[tuple[ToolCall, ToolResult]]) -> list[dict[str, Any]]:
+    """Return what was said with tool calls, and what the tools answered, as messages."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _json_text(call.arguments)}}
+        for call, _ in answered
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": result.id, "content": _json_text(result.output)} for _, result in answered
+    ]
+    return [{"role": "assistant", "content": said or None, "tool_calls": calls}, *results]
+
+
+def _json_text(value: Any) -> str:
+    """Return a value's JSON; what is text already stays as it is."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _is_media(part: dict[str, Any]) -> bool:

@@ -13,10 +13,10 @@ import msgspec
 
 from sessiond.core.agent import CommandOptions, CommandProtocol, program_of
 from sessiond.core.message import text_of
-from sessiond.core.run import Answer, Ask, Brief, Piece, Text
+from sessiond.core.run import Answer, Ask, Brief, Piece, Text, ToolResult
 from sessiond.runners.lines import add_said, decode_piece
 from sessiond.runners.process import Program, open_program
-from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, LINE_MAX_BYTES, TOO_LARGE, AgentError, brief_json
+from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, LINE_MAX_BYTES, TOO_LARGE, AgentError, Reply, brief_json
 
 END_SECONDS: Final = 5.0  # a program that has closed its output is only tidying up
 READ_BYTES: Final = 64 * 1024
@@ -24,14 +24,15 @@ READ_BYTES: Final = 64 * 1024
 _encoder: Final = msgspec.json.Encoder()
 
 
-async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def run(brief: Brief) -> AsyncGenerator[Piece, Reply]:
     options = brief.agent.read_options(CommandOptions)
     converse = _converse_in_text if options.protocol is CommandProtocol.TEXT else _converse_in_json
     async with (
         open_program(brief, program_of(options.command), cwd=options.cwd, env=options.env) as program,
         aclosing(converse(program, brief)) as pieces,
     ):
-        said_bytes, answer = 0, None
+        said_bytes = 0
+        answer: Reply = None
         while (piece := await _next(pieces, answer)) is not None:
             if isinstance(piece, Text):
                 said_bytes = add_said(said_bytes, piece.text)
@@ -39,14 +40,14 @@ async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
         await _end(program)
 
 
-async def _next(pieces: AsyncGenerator[Piece, Answer | None], answer: Answer | None) -> Piece | None:
+async def _next(pieces: AsyncGenerator[Piece, Reply], answer: Reply) -> Piece | None:
     try:
         return await pieces.asend(answer)
     except StopAsyncIteration:
         return None
 
 
-async def _converse_in_json(program: Program, brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def _converse_in_json(program: Program, brief: Brief) -> AsyncGenerator[Piece, Reply]:
     _send_line(program, brief_json(brief))
     while (line := await _read_line(program.stdout)) is not None:
         if not line.strip():
@@ -60,12 +61,14 @@ async def _converse_in_json(program: Program, brief: Brief) -> AsyncGenerator[Pi
             raise
         answer = yield piece
         if isinstance(piece, Ask):
-            assert answer is not None, "a question is answered before the next piece is asked for"
+            assert isinstance(answer, Answer), "a question is answered before the next piece is asked for"
             _send_line(program, {"type": "answer", "option_id": answer.option_id, "content": answer.content})
+        elif isinstance(answer, ToolResult):
+            _send_line(program, answer)
     program.stdin.close()
 
 
-async def _converse_in_text(program: Program, brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def _converse_in_text(program: Program, brief: Brief) -> AsyncGenerator[Piece, Reply]:
     _send(program, b"" if brief.input is None else text_of(brief.input).encode())
     program.stdin.close()
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

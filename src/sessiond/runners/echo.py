@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator
 
 from sessiond.core.agent import EchoOptions
 from sessiond.core.message import text_of
-from sessiond.core.run import Answer, Brief, Piece, Text
+from sessiond.core.run import Brief, Piece, Text
+from sessiond.runners.runner import Reply
 
 
-async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def run(brief: Brief) -> AsyncGenerator[Piece, Reply]:
     delay_seconds = brief.agent.read_options(EchoOptions).delay_ms / 1000
     said = text_of(brief.input) if brief.input is not None else "nothing was said"
     if not delay_seconds:

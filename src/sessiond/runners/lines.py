@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from sessiond.core.run import OUTPUT_MAX_BYTES, Ask, Piece, Text, Thought, ToolCall, ToolResult, Usage
+from sessiond.core.run import OUTPUT_MAX_BYTES, Ask, Piece, Text, Thought, ToolCall, ToolResult, Usage, WaitFor
 from sessiond.runners.runner import AGENT_FAILED, BAD_OUTPUT, LINE_MAX_BYTES, TOO_LARGE, AgentError
 
 SHOWN_MAX: Final = 200  # characters of what cannot be understood: enough to recognise it
@@ -30,8 +30,8 @@ class Failed(msgspec.Struct, frozen=True, tag="error"):
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises: the last where lists stand in lists without end."""
 
-_EXPECTED: Final = "a JSON object with a type: text, thought, tool_call, tool_result, usage, ask or error"
-_pieces: Final = msgspec.json.Decoder(Text | Thought | ToolCall | ToolResult | Usage | Ask | Failed)
+_EXPECTED: Final = "a JSON object with a type: text, thought, tool_call, tool_result, usage, ask, wait or error"
+_pieces: Final = msgspec.json.Decoder(Text | Thought | ToolCall | ToolResult | Usage | Ask | WaitFor | Failed)
 
 
 async def read_lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:

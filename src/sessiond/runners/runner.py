@@ -13,9 +13,13 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sessiond.core.agent import ECHO
-from sessiond.core.run import Answer, Brief, Piece
+from sessiond.core.run import Answer, Brief, Piece, ToolResult
 
 LINE_MAX_BYTES: Final = 1024 * 1024  # what an agent may say at once: as much as a client may
+
+
+Reply = Answer | ToolResult | None
+"""What a runner is sent for a piece: the answer to an `Ask`; in a simulation what the tool of a `ToolCall` answers."""
 
 
 class Runner(Protocol):
@@ -27,7 +31,7 @@ class Runner(Protocol):
         AgentError: the attempt failed.
     """
 
-    def __call__(self, brief: Brief, /) -> AsyncGenerator[Piece, Answer | None]: ...
+    def __call__(self, brief: Brief, /) -> AsyncGenerator[Piece, Reply]: ...
 
 
 class AgentError(Exception):
@@ -86,7 +90,7 @@ def find_runner(kind: str) -> Runner:
 
 def brief_json(brief: Brief) -> dict[str, Any]:
     """Return a brief as agents outside are told it, ready to be encoded. The agent's options are not in it."""
-    return {
+    told: dict[str, Any] = {
         "type": "brief",
         "run": {"id": brief.run_id, "attempt": brief.attempt},
         "agent": {"id": brief.agent.id},
@@ -94,3 +98,8 @@ def brief_json(brief: Brief) -> dict[str, Any]:
         "input": brief.input,
         "messages": brief.messages,
     }
+    if brief.waits:
+        told["waits"] = brief.waits
+    if brief.recorded is not None:
+        told["recorded"] = brief.recorded
+    return told

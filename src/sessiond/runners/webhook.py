@@ -14,10 +14,10 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from sessiond.core.agent import WebhookOptions
-from sessiond.core.run import OUTPUT_MAX_BYTES, Answer, Ask, Brief, Piece, Text, Usage
+from sessiond.core.run import OUTPUT_MAX_BYTES, Ask, Brief, Piece, Text, Usage
 from sessiond.runners import http
 from sessiond.runners.lines import UNREADABLE, add_said, check_usage, decode_piece, read_lines, show
-from sessiond.runners.runner import BAD_OUTPUT, NOT_CONFIGURED, AgentError, brief_json
+from sessiond.runners.runner import BAD_OUTPUT, NOT_CONFIGURED, AgentError, Reply, brief_json
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -37,7 +37,7 @@ class _Output(msgspec.Struct):
 _outputs: Final = msgspec.json.Decoder(_Output | str)
 
 
-async def run(brief: Brief) -> AsyncGenerator[Piece, Answer | None]:
+async def run(brief: Brief) -> AsyncGenerator[Piece, Reply]:
     options = brief.agent.read_options(WebhookOptions)
     url = http.parse_url(options.url)
     secret = http.read_secret(options.secret, options.secret_env, what="the secret")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,9 +13,12 @@ from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
-from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import count_fitting
 from sessiond.storage.slots import slot_of
+
+WAITS_DUE: Final[Watched] = (WorkspaceId(""), SessionId("waits"))
+"""What the sweeper watches: some wait is to be looked at sooner than it knew. No workspace has an empty id."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +77,67 @@ async def insert(tx: Tx, append: Append, *, first_seq: int) -> None:
     """Add events that have got their numbers, and tell who follows."""
     await tx.each("event_insert", _rows(append, first_seq))
     tx.wake(append.workspace_id, append.session_id)
+
+
+async def note(tx: Tx, append: Append) -> None:
+    """Append to a session whatever its state: what happens to it from outside. Nothing where it is gone."""
+    row = await tx.one(
+        "session_note",
+        workspace=append.workspace_id,
+        id=append.session_id,
+        events=len(append.entries),
+        messages=append.messages,
+        bytes=append.size,
+        largest=append.largest,
+        at_us=append.at_us,
+    )
+    if row is None:
+        return
+    await move_slot(tx, append, row[1])
+    await insert(tx, append, first_seq=row[0] - len(append.entries) + 1)
+    if row[2]:
+        await tell_waits(tx, append.workspace_id, append.session_id)
+
+
+async def note_each(tx: Tx, appends: Sequence[Append]) -> None:
+    """Like `note`, to many sessions, each of which is there once."""
+    if not tx.takes_arrays or not appends:
+        for append in appends:
+            await note(tx, append)
+        return
+    noted = {(append.workspace_id, append.session_id): append for append in appends}
+    found = await tx.all(
+        "session_note_each",
+        workspaces=[append.workspace_id for append in appends],
+        ids=[append.session_id for append in appends],
+        events=[len(append.entries) for append in appends],
+        messages=[append.messages for append in appends],
+        bytes=[append.size for append in appends],
+        largest=[append.largest for append in appends],
+        ats_us=[append.at_us for append in appends],
+    )
+    rows, moved = list[dict[str, Value]](), list[dict[str, Value]]()
+    for workspace_id, session_id, last_seq, slot, event_waits in found:
+        append = noted[workspace_id, session_id]
+        rows += _rows(append, last_seq - len(append.entries) + 1)
+        if slot != slot_of(append.at_us):
+            moved.append({"workspace": workspace_id, "id": session_id, "slot": slot_of(append.at_us)})
+        tx.wake(workspace_id, session_id)
+        if event_waits:
+            await tell_waits(tx, workspace_id, session_id)
+    await _insert_each(tx, rows)
+    await tx.each("session_slot", moved)
+
+
+async def tell_waits(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> None:
+    """Have those who wait for an event of a session looked at: its log has grown."""
+    await tx.run("waits_for_events_due", workspace=workspace_id, session=session_id)
+    tx.wake(*WAITS_DUE)
+
+
+async def remove_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
+    """Remove up to `limit` events of a session that is to go, the first first; return how many."""
+    return len(await tx.all("event_delete_some", workspace=workspace_id, id=session_id, limit=limit))
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, seq: int) -> Event | None:
@@ -237,10 +301,14 @@ async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int 
                 seq += len(appends[index].entries)
             tx.wake(workspace_id, session_id)
     rows = [row for append, seq in zip(appends, first, strict=True) if seq is not None for row in _rows(append, seq)]
+    await _insert_each(tx, rows)
+    return first
+
+
+async def _insert_each(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         arrays: dict[str, Any] = {array: [row[name] for row in rows] for name, array in _ARRAYS.items()}
         await tx.run("event_insert_each", **arrays)
-    return first
 
 
 Together = dict[tuple[WorkspaceId, SessionId, str | None], list[int]]

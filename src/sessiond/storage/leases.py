@@ -108,6 +108,11 @@ async def drop(tx: Tx, due: Due) -> None:
     await tx.run("lease_drop", workspace=due.workspace_id, id=due.session_id)
 
 
+async def put_away(tx: Tx, due: Due) -> None:
+    """Have a session be due no more until its runs or its status change."""
+    await tx.run("lease_put_away", workspace=due.workspace_id, id=due.session_id)
+
+
 async def renew(tx: Tx, leases: Sequence[Lease], *, until_us: int) -> list[Lease]:
     """Renew leases; return those that are still held."""
     held = []
@@ -139,6 +144,8 @@ async def append(tx: Tx, lease: Lease, wanted: Append) -> int | None:
     await events.move_slot(tx, wanted, row[1])
     first_seq: int = row[0] - len(wanted.entries) + 1
     await events.insert(tx, wanted, first_seq=first_seq)
+    if row[2]:
+        await events.tell_waits(tx, lease.workspace_id, lease.session_id)
     return first_seq
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
 
 from sessiond.core.errors import NotFound
-from sessiond.core.ids import WorkspaceId
+from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
+from sessiond.storage import events
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
@@ -71,9 +72,29 @@ async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: s
     """
     # Locked first, read then: in one statement PostgreSQL would wait for the session but show its details, which are
     # joined to it, as they were before the wait.
-    if await tx.one("session_lock", workspace=workspace_id, id=session_id) is None:
+    if not await lock(tx, workspace_id, session_id):
         raise NotFound("no such session")
     return await get(tx, workspace_id, session_id, user_id=user_id)
+
+
+async def lock(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
+    """Keep a session from changing until this transaction ends; False when there is none."""
+    return await tx.one("session_lock", workspace=workspace_id, id=session_id) is not None
+
+
+async def lock_free(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
+    """Like `lock`, but False, without waiting, when somebody else has it in hand."""
+    return await tx.one("session_lock_free", workspace=workspace_id, id=session_id) is not None
+
+
+async def lock_free_each(tx: Tx, places: Collection[tuple[WorkspaceId, SessionId]]) -> set[tuple[str, str]]:
+    """Like `lock_free`, for many; return those that are in hand now."""
+    in_order = sorted(places)
+    if not tx.takes_arrays:
+        return {place for place in in_order if await lock_free(tx, *place)}
+    workspaces, ids = [place[0] for place in in_order], [place[1] for place in in_order]
+    rows = await tx.all("sessions_lock_free_each", workspaces=workspaces, ids=ids) if places else []
+    return {(row[0], row[1]) for row in rows}
 
 
 async def save(tx: Tx, before: Session, after: Session) -> Session:
@@ -81,7 +102,9 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     columns = _columns(after)
     for fixed in ("created_at_us", "parent", "prompt_tokens", "completion_tokens"):
         del columns[fixed]
-    await tx.run("session_update", **columns)
+    row = await tx.one("session_update", **columns)
+    if row is not None and row[0] and after.last_seq > before.last_seq:
+        await events.tell_waits(tx, after.workspace_id, after.id)
     if (before.metadata, before.data, before.prompt) != (after.metadata, after.data, after.prompt):
         await _put_details(tx, after)
     if before.metadata != after.metadata:
@@ -101,6 +124,22 @@ async def delete(tx: Tx, session: Session) -> None:
     for statement in ("session_details_delete", "event_delete_all", "session_delete"):
         await tx.run(statement, workspace=session.workspace_id, id=session.id)
     _tally(tx, session, -1)
+
+
+async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[WorkspaceId, str]]:
+    """Return open sessions of all workspaces whose time is over, the first first."""
+    return [(row[0], row[1]) for row in await tx.all("sessions_expired", now_us=now_us, limit=limit)]
+
+
+async def find_next_expiry(tx: Tx) -> int | None:
+    row = await tx.one("sessions_next_expiry")
+    return row[0] if row is not None else None
+
+
+async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[str]:
+    """Return sessions that ended before a time, the first first."""
+    rows = await tx.all("sessions_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
+    return [row[0] for row in rows]
 
 
 async def read_page(

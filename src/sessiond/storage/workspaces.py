@@ -31,3 +31,13 @@ async def find_by_key(tx: Tx, key_id: str) -> Workspace | None:
 async def read_page(tx: Tx, *, after: str = "", limit: int) -> list[Workspace]:
     """Return up to `limit` workspaces whose id comes after `after`."""
     return [Workspace(*row) for row in await tx.all("workspace_list", after=WorkspaceId(after), limit=limit)]
+
+
+async def set_retention(tx: Tx, workspace_id: str, seconds: int | None) -> bool:
+    """Say how long a workspace keeps what has ended; False when there is none of that id."""
+    return await tx.one("workspace_retention", id=workspace_id, seconds=seconds) is not None
+
+
+async def read_retentions(tx: Tx) -> list[tuple[WorkspaceId, int]]:
+    """Return the workspaces that do not keep for ever what has ended, and for how many seconds they do."""
+    return [(row[0], row[1]) for row in await tx.all("workspaces_with_retention")]

@@ -89,7 +89,10 @@ def _operation(route: Route, dialect: Dialect, by_kind: dict[str, Any]) -> dict[
     if route.body is not None:
         operation["requestBody"] = {
             "required": not route.body_optional,
-            "content": {"application/json": {"schema": by_kind[repr(route.body)]}},
+            "content": {
+                "application/json": {"schema": by_kind[repr(route.body)]},
+                **{kind: {"schema": {"type": "string"}} for kind in route.other_bodies},
+            },
         }
     return operation
 

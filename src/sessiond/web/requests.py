@@ -116,6 +116,31 @@ class Request:
         return decoded
 
     @property
+    def content_type(self) -> str:
+        """What the body is said to be, in lower case and without parameters; empty where nothing is said."""
+        said: str = self.headers.get("content-type", "")
+        return said.partition(";")[0].strip().lower()
+
+    @property
+    def origin(self) -> str:
+        """The beginning of this server's URLs, as the client has it."""
+        host: str = self.headers.get("host") or "{}:{}".format(*self.scope["server"])
+        return f"{self.scope['scheme']}://{host}"
+
+    async def hung_up(self) -> bool:
+        """Whether the client is gone: for whom an answer is held back must be asked now and then.
+
+        Raises:
+            As `read`.
+        """
+        await self.read()
+        try:
+            async with asyncio.timeout(0):
+                return bool((await self._receive())["type"] == "http.disconnect")
+        except TimeoutError:
+            return False
+
+    @property
     def credential(self) -> str | None:
         """What an Authorization header says, or would say: some published clients send `X-API-Key` instead."""
         authorization = self.headers.get("authorization")

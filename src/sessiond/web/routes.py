@@ -30,6 +30,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     body: Any = None
     """The type of the JSON body."""
     body_optional: bool = False
+    other_bodies: tuple[str, ...] = ()
+    """Types of content that a body may have in place of JSON; it is then taken as it is."""
     answers: Mapping[int, Any] = msgspec.field(default_factory=dict)
     """By status, the type of the JSON body or a tuple of types; None for an empty one, `bytes` for other than JSON."""
     content_type: str = "application/json"

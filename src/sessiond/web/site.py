@@ -46,8 +46,10 @@ class Site:
         body_max_bytes: int,
         streams_max: int,
         keep_alive_seconds: float,
+        mail_domain: str,
     ) -> None:
         self.engine = engine
+        self.mail_domain = mail_domain
         self.telemetry = telemetry
         self.version = version
         self.authenticator = Authenticator(engine)

@@ -37,6 +37,7 @@ select a.workspace_id, a.id from agents a
 where a.concurrency is not null and a.concurrency <= (
     select count(*) from runs r
     where r.workspace_id = a.workspace_id and r.agent_id = a.id and r.status in ('running', 'waiting')
+        and r.wait_id is null
 )
 
 -- The agent, for as long as this transaction counts its runs. See postgres.sql.
@@ -45,4 +46,4 @@ select 1 from agents where workspace_id = :workspace and id = :id
 
 -- name: agent_under_way
 select count(*) from runs
-where workspace_id = :workspace and agent_id = :id and status in ('running', 'waiting')
+where workspace_id = :workspace and agent_id = :id and status in ('running', 'waiting') and wait_id is null

@@ -25,7 +25,7 @@ with wanted as (
     select s.workspace_id, s.id
     from sessions s
     join wanted w on s.workspace_id = w.workspace_id and s.id = w.id
-    where s.status in ('active', 'paused') and (w.user_id is null or s.user_id = w.user_id)
+    where s.status in ('active', 'paused') and s.event_waits = 0 and (w.user_id is null or s.user_id = w.user_id)
         and (w.starts = 0 or s.agent_id is null
             or not exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id))
     order by s.workspace_id, s.id
@@ -94,4 +94,43 @@ for update skip locked
 
 -- name: lease_hold
 select 1 from sessions where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
+for update
+
+-- name: session_lock_free
+select 1 from sessions where workspace_id = :workspace and id = :id
+for update skip locked
+
+-- Many in one round trip.
+-- name: sessions_lock_free_each
+select s.workspace_id, s.id
+from sessions s
+join unnest(cast(:workspaces as text[]), cast(:ids as text[])) as w (workspace_id, id)
+    on s.workspace_id = w.workspace_id and s.id = w.id
+for update of s skip locked
+
+-- name: session_note_each
+update sessions s set last_seq = s.last_seq + w.events, message_count = s.message_count + w.messages,
+    log_bytes = s.log_bytes + w.bytes, largest_bytes = greatest(s.largest_bytes, w.largest), updated_at_us = w.at_us
+from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:events as bigint[]), cast(:messages as bigint[]),
+    cast(:bytes as bigint[]), cast(:largest as bigint[]), cast(:ats_us as bigint[]))
+    as w (workspace_id, id, events, messages, bytes, largest, at_us)
+where s.workspace_id = w.workspace_id and s.id = w.id
+returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.event_waits
+
+-- Two sweepers look at the same time; each takes what the other has not.
+-- name: waits_due
+{wait_select}
+where due_at_us <= :now_us and status = 'pending' and due_at_us is not null
+order by due_at_us limit :limit
+for update skip locked
+
+-- name: wait_end_each
+update waits set status = w.status, result = w.result, reason = w.reason, ended_at_us = w.at_us, due_at_us = null
+from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:statuses as text[]), cast(:results as bytea[]),
+    cast(:reasons as text[]), cast(:ats_us as bigint[])) as w (workspace_id, id, status, result, reason, at_us)
+where waits.workspace_id = w.workspace_id and waits.id = w.id and waits.status = 'pending'
+returning waits.id
+
+-- name: inbox_lock
+select 1 from inboxes where workspace_id = :workspace and id = :id
 for update

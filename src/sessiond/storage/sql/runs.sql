@@ -2,7 +2,7 @@
 -- name: run_select
 select workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error, ask,
     answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
-    created_at_us, started_at_us, completed_at_us, ended_seq
+    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates
 from runs
 
 -- name: run_get
@@ -12,16 +12,18 @@ where workspace_id = :workspace and id = :id and (cast(:user as text) is null or
 -- name: run_insert
 insert into runs (workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error,
     ask, answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
-    created_at_us, started_at_us, completed_at_us, ended_seq)
+    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates)
 values (:workspace, :id, :session_id, :agent_id, :user_id, :status, :queued_seq, :input_seq, :input, :output, :error,
     :ask, :answer, :prompt_tokens, :completion_tokens, :attempts, :failures, :worker, :actor, :retry_of,
-    :cancel_requested_at_us, :created_at_us, :started_at_us, :completed_at_us, :ended_seq)
+    :cancel_requested_at_us, :created_at_us, :started_at_us, :completed_at_us, :ended_seq, :wait_id, :waits,
+    :simulates)
 
 -- name: run_update
 update runs set status = :status, output = :output, error = :error, ask = :ask, answer = :answer,
     prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, attempts = :attempts,
     failures = :failures, worker = :worker, cancel_requested_at_us = :cancel_requested_at_us,
-    started_at_us = :started_at_us, completed_at_us = :completed_at_us, ended_seq = :ended_seq
+    started_at_us = :started_at_us, completed_at_us = :completed_at_us, ended_seq = :ended_seq,
+    wait_id = :wait_id, waits = :waits
 where workspace_id = :workspace and id = :id
 
 -- Sizes without the values: neither database reads a long one to tell its length.
@@ -44,7 +46,7 @@ order by queued_seq limit :limit
 update runs set session_id = null,
     completed_at_us = coalesce(completed_at_us, :at_us),
     error = case when status in ('queued', 'running', 'waiting') then :error else error end,
-    ask = null, answer = null,
+    ask = null, answer = null, wait_id = null,
     status = case when status in ('queued', 'running', 'waiting') then 'cancelled' else status end
 where workspace_id = :workspace and session_id = :session
 
@@ -70,6 +72,12 @@ select r.failures from runs r
 where r.workspace_id = :workspace and r.session_id = :id and r.status in ('queued', 'running', 'waiting')
 order by r.queued_seq limit 1
 
+-- The wait that it has given its worker up for.
+-- name: session_head_wait
+select r.wait_id from runs r
+where r.workspace_id = :workspace and r.session_id = :id and r.status in ('queued', 'running', 'waiting')
+order by r.queued_seq limit 1
+
 -- name: session_open_runs
 select open_runs from sessions where workspace_id = :workspace and id = :id
 
@@ -81,7 +89,7 @@ update sessions set open_runs = open_runs + :opened,
     ready_agent_id = case when lease_owner is null then ({session_head_agent}) end,
     ready_at_us = case
         when lease_owner is not null then ready_at_us
-        when status <> 'active' or open_runs + :opened = 0 then null
+        when status <> 'active' or open_runs + :opened = 0 or ({session_head_wait}) is not null then null
         when :opened < 0 and ({session_head_failures}) = 0 then cast(:now_us as bigint)
         else coalesce(ready_at_us, :now_us)
     end
@@ -118,6 +126,9 @@ returning fence
 update sessions set lease_owner = null, lease_until_us = 0, open_runs = 0, ready_at_us = null, ready_agent_id = null
 where workspace_id = :workspace and id = :id
 
+-- name: lease_put_away
+update sessions set lease_owner = null, lease_until_us = 0, ready_at_us = null where workspace_id = :workspace and id = :id
+
 -- What a run writes: only while its worker has the lease.
 -- name: lease_bump
 update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
@@ -125,7 +136,7 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
     updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
-returning last_seq, updated_slot
+returning last_seq, updated_slot, event_waits
 
 -- Only PostgreSQL must lock. See postgres.sql.
 -- name: lease_hold
@@ -141,7 +152,9 @@ update sessions set lease_owner = null, lease_until_us = 0,
     prompt_tokens = prompt_tokens + :prompt_tokens, completion_tokens = completion_tokens + :completion_tokens,
     open_runs = open_runs - :ended,
     ready_agent_id = ({session_head_agent}),
-    ready_at_us = case when status = 'active' and open_runs - :ended > 0 then cast(:ready_us as bigint) end
+    ready_at_us = case
+        when status = 'active' and open_runs - :ended > 0 and ({session_head_wait}) is null then cast(:ready_us as bigint)
+    end
 where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
 returning ready_at_us
 

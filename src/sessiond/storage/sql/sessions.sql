@@ -40,15 +40,16 @@ update sessions set agent_id = :agent_id, user_id = :user_id, task_id = :task_id
     last_active_at_us = :last_active_at_us, completed_at_us = :completed_at_us, expires_at_us = :expires_at_us,
     multitask_strategy = :multitask_strategy, search_text = :search_text, updated_slot = :updated_slot, details_bytes = :details_bytes
 where workspace_id = :workspace and id = :id
+returning event_waits
 
 -- An append to a session that is under way: takes the next numbers and says which was the last. What makes an agent
--- work (`starts`) takes the longer way.
+-- work (`starts`), or what somebody waits for, takes the longer way.
 -- name: session_bump
 update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
     log_bytes = log_bytes + :bytes,
     largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
     updated_at_us = :at_us, last_active_at_us = :at_us
-where workspace_id = :workspace and id = :id and status in ('active', 'paused')
+where workspace_id = :workspace and id = :id and status in ('active', 'paused') and event_waits = 0
     and (cast(:user as text) is null or user_id = :user)
     and (:starts = 0 or agent_id is null
         or not exists (select 1 from agents a where a.workspace_id = :workspace and a.id = sessions.agent_id))
@@ -96,3 +97,36 @@ returning n
 -- PostgreSQL's sum of bigints is a numeric.
 select cast(coalesce(sum(n), 0) as bigint) from session_counts
 where workspace_id = :workspace and field = :field and value = :value
+
+-- A session, unless somebody has it in hand just now. See postgres.sql.
+-- name: session_lock_free
+select 1 from sessions where workspace_id = :workspace and id = :id
+
+-- What is said in a session's log from outside, whatever its state.
+-- name: session_note
+update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
+    log_bytes = log_bytes + :bytes,
+    largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end, updated_at_us = :at_us
+where workspace_id = :workspace and id = :id
+returning last_seq, updated_slot, event_waits
+
+-- Open sessions whose time is over, of all workspaces.
+-- name: sessions_expired
+select workspace_id, id from sessions
+where expires_at_us <= :now_us and expires_at_us is not null and status in ('created', 'active', 'paused')
+order by expires_at_us limit :limit
+
+-- name: sessions_next_expiry
+select min(expires_at_us) from sessions
+where expires_at_us is not null and status in ('created', 'active', 'paused')
+
+-- name: sessions_kept_long
+select id from sessions
+where workspace_id = :workspace and completed_at_us < :before_us and completed_at_us is not null
+order by completed_at_us limit :limit
+
+-- name: event_delete_some
+delete from events where workspace_id = :workspace and session_id = :id and seq in (
+    select seq from events where workspace_id = :workspace and session_id = :id order by seq limit :limit
+)
+returning seq

@@ -4,13 +4,20 @@ on conflict (id) do nothing
 returning id
 
 -- name: workspace_get
-select id, database_id_hash, created_at_us from workspaces where id = :id
+select id, database_id_hash, created_at_us, retention_seconds from workspaces where id = :id
 
 -- name: workspace_by_key
-select w.id, w.database_id_hash, w.created_at_us
+select w.id, w.database_id_hash, w.created_at_us, w.retention_seconds
 from keys k
 join workspaces w on w.id = k.workspace_id
 where k.id = :key_id
 
 -- name: workspace_list
-select id, database_id_hash, created_at_us from workspaces where id > :after order by id limit :limit
+select id, database_id_hash, created_at_us, retention_seconds from workspaces where id > :after order by id limit :limit
+
+-- name: workspace_retention
+update workspaces set retention_seconds = :seconds where id = :id
+returning id
+
+-- name: workspaces_with_retention
+select id, retention_seconds from workspaces where retention_seconds is not null order by id

@@ -1,0 +1,429 @@
+"""A recorded session while it is run again: its inputs done one after the other, each step compared.
+
+What belongs to runs is in `performed_runs.py`; here are the session itself, its messages, inboxes, mails and waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.actions import inboxes, mails, messages, sessions, waits
+from sessiond.actions.call import Call, itself
+from sessiond.actions.performed_runs import WAIT_MAX_SECONDS, Place, Runs
+from sessiond.actions.sessions import SessionPatch
+from sessiond.core.comparison import Comparison, Mode, Verdict, differ, same
+from sessiond.core.errors import SessiondError, Unauthenticated, Unavailable
+from sessiond.core.event import (
+    CALL_TOOL,
+    MAIL_RECEIVED,
+    RUN_AGENT,
+    RUN_ANSWERED,
+    RUN_CANCEL_REQUESTED,
+    RUN_QUEUED,
+    SESSION_CREATED,
+    SESSION_UPDATED,
+    WAIT_CREATED,
+    WAIT_ENDS,
+    Event,
+)
+from sessiond.core.ids import MESSAGE, SessionId, make_event_id
+from sessiond.core.inbox import NewInbox
+from sessiond.core.message import unpack_message
+from sessiond.core.metadata import JsonObject, pack_data, pack_metadata
+from sessiond.core.session import PAUSED, NewSession, Session
+from sessiond.core.timeline import make_steps, show
+from sessiond.core.wait import COMPLETED, FOR_MAIL, TIMED_OUT, NewWait, Terms, Wait, WaitType
+
+SEND_MESSAGE: Final = "send_message"
+RECEIVE_MAIL: Final = "receive_mail"
+AWAIT_WAIT: Final = "await_wait"
+"""What the end of a wait is called that no step has ended."""
+
+# What ends by itself, or by somebody outside; what is cancelled without a step is cancelled by another step.
+_ENDS_BY_ITSELF: Final = {WAIT_ENDS[status]: status for status in (COMPLETED, TIMED_OUT)}
+_ARRIVED_SECONDS: Final = 2.0  # a mail ends a wait as it is put into its inbox
+_MARGIN_SECONDS: Final = 10.0  # the sweeper looks once a second, and the machine may be busy
+# Times that a recording names are over.
+_LEFT_OUT: Final = frozenset({"expires_at_us", "parent"})
+_FIELDS: Final = frozenset(NewSession.__struct_fields__) - _LEFT_OUT
+_PATCHED: Final = frozenset(SessionPatch.__struct_fields__) - _LEFT_OUT
+_TERMS: Final = frozenset(Terms.__struct_fields__)
+
+_bodies: Final = msgspec.json.Decoder(JsonObject)
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """What is needed to run a session again."""
+
+    session_id: SessionId
+    events: Sequence[Event]
+    """Its log, in order, without what its agents said while they worked."""
+    read_mail: Callable[[str], Awaitable[bytes | None]]
+    """Returns a mail as it was sent, by its id; None when it is gone."""
+
+
+class CannotBeDone(Exception):  # a sentence, as a `SessiondError` has one
+    """A step cannot be done again; the message says why."""
+
+
+class Performance:
+    """One recording, run again in a session of its own."""
+
+    def __init__(
+        self,
+        call: Call,
+        recording: Recording,
+        *,
+        session_id: SessionId,
+        mode: Mode,
+        domain: str,
+        still_allowed: Callable[[], Awaitable[object]] | None,
+        deadline: float,
+    ) -> None:
+        self._caller, self._engine = call.caller, call.engine
+        self._recording = recording
+        self._session_id = session_id
+        self._domain = domain
+        self._still_allowed = still_allowed
+        self._deadline = deadline
+        self._steps = {step.seq: step for step in make_steps(recording.events)}
+        self._renamed: dict[str, str] = {recording.session_id: session_id}
+        """What the recording's ids and addresses are now."""
+        self._inboxes = dict[str, str]()
+        self._waits = dict[str, str]()
+        self._hooks = dict[str, str]()
+        """What stands in the URLs of waits, by their recorded ids."""
+        self._arrivals = list[tuple[int, int]]()
+        """When each mail came, then and now."""
+        self._places = deque[Place]()
+        self._runs = Runs(
+            self._call,
+            recording.events,
+            self._steps,
+            session_id=session_id,
+            simulates=mode is Mode.SIMULATE,
+            renamed=self._renamed,
+            waits=self._waits,
+            still_allowed=still_allowed,
+            deadline=deadline,
+        )
+        self._acts: Final[Mapping[str, Callable[[Event, JsonObject], Coroutine[Any, Any, JsonObject]]]] = {
+            "create_session": self._create,
+            "update_session": self._update,
+            "complete_session": self._complete,
+            "fail_session": self._fail,
+            "create_inbox": self._create_inbox,
+            "delete_inbox": self._delete_inbox,
+            RECEIVE_MAIL: self._receive_mail,
+            "create_wait": self._create_wait,
+            "complete_wait": self._complete_wait,
+            "cancel_wait": self._cancel_wait,
+        }
+
+    async def perform(self, recorded: Sequence[Event]) -> list[Comparison]:
+        """Do again what was done at once; return what has become known of that and of earlier steps, in order."""
+        event = recorded[0]
+        kind, action = event.type, event.action
+        if action == SEND_MESSAGE:
+            await self._send(recorded)
+        elif action == CALL_TOOL:
+            self._places.append(self._runs.place_of(event))
+        elif action == RUN_AGENT:
+            self._places.append(self._runs.place_of(event))
+            await self._runs.conclude(event)
+        elif kind == RUN_QUEUED:
+            await self._runs.begin(event)
+        elif kind == RUN_CANCEL_REQUESTED:
+            await self._runs.cancel(event)
+        elif kind == RUN_ANSWERED:
+            await self._runs.answer(event)
+        elif kind == MAIL_RECEIVED:
+            await self._do(event, RECEIVE_MAIL)
+        elif action is not None:
+            await self._do(event, action)
+        elif kind == WAIT_CREATED and event.run_id is not None:
+            await self._runs.note_wait(event)
+        elif kind in _ENDS_BY_ITSELF and event.run_id is None:
+            await self._await_wait(event)
+        await self._runs.settle()
+        return self._take_told()
+
+    async def end(self) -> list[Comparison]:
+        """Cancel the runs that the recording leaves open, and return what was not known until now."""
+        await self._runs.end()
+        return self._take_told()
+
+    def _call(self) -> Call:
+        return Call(self._engine, self._caller)
+
+    def _take_told(self) -> list[Comparison]:
+        told = list[Comparison]()
+        while self._places and (known := self._places[0].told) is not None:
+            told += known
+            self._places.popleft()
+        return told
+
+    async def _do(self, event: Event, action: str) -> None:
+        """Do one thing again; what replay does not show is told of only when that fails."""
+        body, began_ns = _bodies.decode(event.body), time.perf_counter_ns()
+        output, verdict, reason = None, Verdict.SAME, None
+        try:
+            if event.type != SESSION_CREATED:
+                self._require_time()
+            output = await self._acts.get(action, self._unknown)(event, body)
+        except (Unavailable, Unauthenticated):
+            raise
+        except (SessiondError, CannotBeDone) as error:
+            if event.type == SESSION_CREATED:
+                raise  # there is nothing to do the rest in
+            verdict, reason = Verdict.FAILED, str(error)
+        step = self._steps.get(event.seq)
+        recorded = step.output if step is not None else {}
+        if (
+            output is not None
+            and "status" in recorded
+            and output.get("status", recorded["status"]) != recorded["status"]
+        ):
+            verdict, reason = Verdict.CHANGED, "its status differs"
+        if step is not None or verdict is not Verdict.SAME:
+            given = step.input if step is not None else show(_without_text(body))
+            self._tell(
+                event,
+                action,
+                given,
+                recorded=recorded,
+                output=output,
+                verdict=verdict,
+                reason=reason,
+                duration_us=(time.perf_counter_ns() - began_ns) // 1000,
+            )
+
+    def _tell(
+        self,
+        event: Event,
+        action: str,
+        given: JsonObject,
+        *,
+        recorded: JsonObject,
+        output: JsonObject | None,
+        verdict: Verdict,
+        reason: str | None,
+        duration_us: int,
+    ) -> None:
+        step = self._steps.get(event.seq)
+        told = Comparison(
+            index=step.index if step is not None else None,
+            seq=event.seq,
+            action=action,
+            input=given,
+            recorded=recorded,
+            output=show(output),
+            verdict=verdict,
+            reason=reason,
+            recorded_us=event.duration_us,
+            duration_us=duration_us if verdict is not Verdict.FAILED else None,
+        )
+        self._places.append(Place(told))
+
+    def _require_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise CannotBeDone("the time for running the session again is over")
+
+    async def _unknown(self, _event: Event, _body: JsonObject) -> JsonObject:
+        raise CannotBeDone("a step of this kind cannot be done again")
+
+    async def _create(self, _event: Event, body: JsonObject) -> JsonObject:
+        given = {name: value for name, value in body.items() if name in _FIELDS}
+        given |= {"metadata": pack_metadata(body.get("metadata")), "data": pack_data(body.get("data"))}
+        fields = {name: value for name, value in given.items() if name not in ("metadata", "data")}
+        new = msgspec.structs.replace(
+            msgspec.convert(fields, NewSession),
+            metadata=given["metadata"],
+            data=given["data"],
+            parent=self._recording.session_id,
+        )
+        made = await sessions.create(self._call(), new, itself, session_id=self._session_id)
+        return {"id": made.session.id}
+
+    async def _send(self, recorded: Sequence[Event]) -> None:
+        """Append what was appended at once; it starts a run if it did so then."""
+        run_id, began_ns = recorded[0].run_id, time.perf_counter_ns()
+        said, reason = list[Event](), None
+        try:
+            self._require_time()
+            said = await messages.append(
+                self._call(),
+                self._session_id,
+                [unpack_message(event.body) for event in recorded],
+                itself,
+                start_run=run_id is not None,
+                simulates=self._runs.simulated(run_id) if run_id is not None else None,
+            )
+        except (Unavailable, Unauthenticated):
+            raise
+        except (SessiondError, CannotBeDone) as error:
+            reason = str(error)
+        for place, event in enumerate(recorded):
+            step = self._steps[event.seq]
+            output = {"id": make_event_id(MESSAGE, self._session_id, said[place].seq)} if said else None
+            self._tell(
+                event,
+                step.action,
+                step.input,
+                recorded=step.output,
+                output=output,
+                verdict=Verdict.SAME if said else Verdict.FAILED,
+                reason=reason,
+                duration_us=(time.perf_counter_ns() - began_ns) // 1000,
+            )
+        if run_id is None:
+            return
+        if said and said[-1].run_id is not None:
+            await self._runs.opened(run_id, said[-1].run_id)
+        else:
+            await self._runs.failed(run_id, f"its message: {reason}" if reason else "its agent is not registered")
+
+    async def _update(self, _event: Event, body: JsonObject) -> JsonObject:
+        said = body if _event.type == SESSION_UPDATED else body.get("input", {})
+        patch = msgspec.convert({name: each for name, each in said.items() if name in _PATCHED}, SessionPatch)
+        return self._seen(await sessions.patch(self._call(), self._session_id, patch, itself), seq=True)
+
+    async def _complete(self, _event: Event, body: JsonObject) -> JsonObject:
+        reason = body.get("input", {}).get("reason")
+        return self._seen(await sessions.complete(self._call(), self._session_id, itself, reason=reason))
+
+    async def _fail(self, _event: Event, body: JsonObject) -> JsonObject:
+        reason = body.get("input", {}).get("reason")
+        return self._seen(await sessions.fail(self._call(), self._session_id, itself, reason=reason))
+
+    def _seen(self, session: Session, *, seq: bool = False) -> JsonObject:
+        self._runs.paused = session.status is PAUSED
+        return {"id": session.id} | ({"seq": session.last_seq} if seq else {}) | {"status": session.status}
+
+    async def _create_inbox(self, _event: Event, body: JsonObject) -> JsonObject:
+        said = body.get("input", {})
+        new = NewInbox(
+            session_id=self._session_id,
+            purpose=said.get("purpose"),
+            metadata=pack_metadata(said.get("metadata")),
+            ttl_seconds=said.get("ttl_seconds"),
+        )
+        made = await inboxes.create(self._call(), new, itself, domain=self._domain)
+        self._inboxes[body["inbox_id"]] = made.id
+        self._renamed |= {body["inbox_id"]: made.id, body["address"]: made.address}
+        return {"id": made.id}
+
+    async def _delete_inbox(self, _event: Event, body: JsonObject) -> JsonObject:
+        gone = await inboxes.delete(self._call(), self._inbox(body["inbox_id"]), itself)
+        return {"id": gone.id}
+
+    async def _receive_mail(self, event: Event, body: JsonObject) -> JsonObject:
+        raw = await self._recording.read_mail(body["mail_id"])
+        if raw is None:
+            raise CannotBeDone("the mail is gone")
+        mail = await mails.receive(self._call(), self._inbox(body["inbox_id"]), raw, itself)
+        self._renamed[body["mail_id"]] = mail.id
+        self._arrivals.append((event.created_at_us, mail.received_at_us))
+        return {"id": mail.id}
+
+    async def _create_wait(self, _event: Event, body: JsonObject) -> JsonObject:
+        said, inbox_id = body.get("input", {}), body.get("inbox_id")
+        terms = msgspec.convert({name: each for name, each in said.items() if name in _TERMS}, Terms)
+        if terms.since_us is not None:
+            terms = msgspec.structs.replace(terms, since_us=self._since(terms.since_us))
+        new = NewWait(
+            type=WaitType(body["type"]),
+            session_id=self._session_id,
+            inbox_id=self._inbox(inbox_id) if inbox_id is not None else None,
+            timeout_seconds=said.get("timeout_seconds"),
+            critical=said.get("critical", False),
+            terms=terms,
+        )
+        made = await waits.create(self._call(), new, itself)
+        self._waits[body["wait_id"]] = self._renamed[body["wait_id"]] = made.wait.id
+        if made.hook is not None:
+            self._hooks[body["wait_id"]] = made.hook
+        return {"id": made.wait.id}
+
+    async def _complete_wait(self, _event: Event, body: JsonObject) -> JsonObject:
+        result = body.get("input", {}).get("result")
+        if not isinstance(result, dict) or result.keys() == {"shortened", "bytes"}:
+            raise CannotBeDone("the recording has only the beginning of the result")
+        return _told(await waits.complete(self._call(), self._wait(body["wait_id"]), result, itself))
+
+    async def _cancel_wait(self, _event: Event, body: JsonObject) -> JsonObject:
+        wait_id = self._wait(body["wait_id"])
+        return _told(await waits.cancel(self._call(), wait_id, itself, reason=body.get("reason")))
+
+    async def _await_wait(self, event: Event) -> None:
+        """Compare how a wait ends that no step has ended."""
+        body, began_ns = _bodies.decode(event.body), time.perf_counter_ns()
+        wait_id, hook, then = self._waits.get(body["wait_id"]), self._hooks.get(body["wait_id"]), body.get("result")
+        if wait_id is None:
+            return  # that it could not be made is told already
+        if hook is not None and isinstance(then, dict) and event.type == WAIT_ENDS[COMPLETED]:
+            await waits.call_hook(self._engine, hook, then)
+        arrived = body["type"] in FOR_MAIL and event.type == WAIT_ENDS[COMPLETED]
+        longest_seconds = _ARRIVED_SECONDS if arrived else self._longest_seconds(body["wait_id"])
+        seconds = min(longest_seconds, max(0.0, self._deadline - time.monotonic()))
+        now = await waits.wait(self._call(), wait_id, timeout_seconds=seconds, still_allowed=self._still_allowed)
+        recorded = _outcome(_ENDS_BY_ITSELF[event.type], body["type"], then)
+        output = _outcome(now.status, now.type, msgspec.json.decode(now.result) if now.result is not None else None)
+        parts = [name for name in recorded.keys() | output.keys() if not self._same(recorded, output, name)]
+        self._tell(
+            event,
+            AWAIT_WAIT,
+            {"wait_id": body["wait_id"]},
+            recorded=show(recorded),
+            output=output,
+            verdict=Verdict.CHANGED if parts else Verdict.SAME,
+            reason=differ(sorted(parts)),
+            duration_us=(time.perf_counter_ns() - began_ns) // 1000,
+        )
+
+    def _same(self, recorded: JsonObject, now: JsonObject, name: str) -> bool:
+        return same(recorded.get(name), now.get(name), self._renamed)
+
+    def _longest_seconds(self, recorded_wait_id: str) -> float:
+        """Return how long a wait may last that ends by itself."""
+        for event in self._recording.events:
+            if event.type == WAIT_CREATED and (body := _bodies.decode(event.body))["wait_id"] == recorded_wait_id:
+                seconds = body.get("input", {}).get("timeout_seconds")
+                return min((seconds or 0.0) + _MARGIN_SECONDS, WAIT_MAX_SECONDS)
+        return _MARGIN_SECONDS
+
+    def _since(self, recorded_us: int) -> int:
+        """Return the time now since which the same mails count as then."""
+        before = [now_us for then_us, now_us in self._arrivals if then_us < recorded_us]
+        return max(before) + 1 if before else 0
+
+    def _inbox(self, recorded_id: str) -> str:
+        if recorded_id not in self._inboxes:
+            raise CannotBeDone("its inbox is not of this session, or was not made again")
+        return self._inboxes[recorded_id]
+
+    def _wait(self, recorded_id: str) -> str:
+        if recorded_id not in self._waits:
+            raise CannotBeDone("its wait is not of this session, or was not made again")
+        return self._waits[recorded_id]
+
+
+def _told(wait: Wait) -> JsonObject:
+    return {"id": wait.id, "status": wait.status}
+
+
+def _outcome(status: str, type: str, result: JsonObject | None) -> JsonObject:
+    """Return what counts of how a wait ended; of a mail that came, what it was sent for."""
+    outcome: JsonObject = {"status": status, "type": type}
+    if type in FOR_MAIL and result is not None:
+        outcome |= {name: result[name] for name in ("value", "url") if name in result}
+    return outcome
+
+
+def _without_text(body: JsonObject) -> JsonObject:
+    return {name: value for name, value in body.items() if name not in ("sender", "subject")}

@@ -1,0 +1,135 @@
+"""Inboxes as rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sessiond.core.errors import NotFound
+from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.core.inbox import Inbox, InboxFilter, InboxPage
+from sessiond.storage import trash
+from sessiond.storage.engine import Tx, Value
+from sessiond.storage.trash import Trash
+
+
+async def insert(tx: Tx, inbox: Inbox) -> None:
+    columns = msgspec.structs.asdict(inbox)
+    columns["workspace"] = columns.pop("workspace_id")
+    await tx.run("inbox_insert", **columns)
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str | None) -> Inbox | None:
+    """Return the inbox, or None when the workspace has none of that id, or when it is not `user_id`'s."""
+    row = await tx.one("inbox_get", workspace=workspace_id, id=inbox_id, user=user_id)
+    return Inbox(*row) if row is not None else None
+
+
+async def get(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str | None) -> Inbox:
+    """Return the inbox.
+
+    Raises:
+        NotFound: the workspace has none of that id, or it is not `user_id`'s.
+    """
+    inbox = await find(tx, workspace_id, inbox_id, user_id=user_id)
+    if inbox is None:
+        raise NotFound("no such inbox")
+    return inbox
+
+
+async def find_by_address(tx: Tx, address: str) -> Inbox | None:
+    """Return the inbox, of whichever workspace, that has an address, which is in lower case."""
+    row = await tx.one("inbox_by_address", address=address)
+    return Inbox(*row) if row is not None else None
+
+
+async def take(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> Inbox | None:
+    """Return the inbox, and keep it from changing until this transaction ends; its session is in hand already."""
+    # Locked first, read then: PostgreSQL would wait, and show it as it was before.
+    if await tx.one("inbox_lock", workspace=workspace_id, id=inbox_id) is None:
+        return None
+    return await find(tx, workspace_id, inbox_id, user_id=None)
+
+
+async def count_up(tx: Tx, inbox: Inbox, *, size: int) -> None:
+    """Count one more mail of `size` bytes."""
+    await tx.run("inbox_count_up", workspace=inbox.workspace_id, id=inbox.id, size=size)
+
+
+async def expire(tx: Tx, inbox: Inbox, *, at_us: int) -> bool:
+    """Have an inbox take no more mail; False when that was so already."""
+    return await tx.one("inbox_expire", workspace=inbox.workspace_id, id=inbox.id, at_us=at_us) is not None
+
+
+async def delete(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> bool:
+    """Remove an inbox, and have its mails removed, which nobody sees from now on; False when there is none."""
+    if await tx.one("inbox_delete", workspace=workspace_id, id=inbox_id) is None:
+        return False
+    await trash.put(tx, Trash(workspace_id, "inbox", inbox_id))
+    return True
+
+
+async def read_ids(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
+    """Return the ids of a session's inboxes, in the order in which they were made."""
+    return [row[0] for row in await tx.all("inbox_ids", workspace=workspace_id, session=session_id, limit=limit)]
+
+
+async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_id: str | None) -> None:
+    """Give a session's inboxes and their mails to the user that the session was given to."""
+    for statement in ("inboxes_rebind", "mails_rebind"):
+        await tx.run(statement, workspace=workspace_id, session=session_id, user=user_id)
+
+
+async def read_page(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    wanted: InboxFilter,
+    *,
+    user_id: str | None,
+    descending: bool,
+    limit: int,
+    offset: int = 0,
+    position: tuple[int, str] | None = None,
+    with_total: bool = False,
+) -> InboxPage:
+    """Return up to `limit` inboxes by time of creation, from behind `position`, a time and an id, or `offset` in."""
+    where, values = ["workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
+    if wanted.session_id is not None:
+        where.append("session_id = :session")
+        values["session"] = wanted.session_id
+    if wanted.active is not None:
+        active = "expired_at_us is null and (expires_at_us is null or expires_at_us > :at_us)"
+        where.append(f"({active})" if wanted.active else f"not ({active})")
+        values["at_us"] = wanted.at_us
+    if user_id is not None:
+        where.append("user_id = :user")
+        values["user"] = user_id
+    total = None
+    if with_total:
+        rows = await tx.select("inbox_count_select", f"where {' and '.join(where)}", values)
+        total = rows[0][0]
+    if position is not None:
+        where.append(f"(created_at_us, id) {'<' if descending else '>'} (:at, :at_id)")
+        values |= {"at": position[0], "at_id": position[1]}
+    values |= {"limit": limit + 1, "offset": offset}
+    direction = "desc" if descending else "asc"
+    tail = f"where {' and '.join(where)} order by created_at_us {direction}, id {direction} limit :limit offset :offset"
+    found = [Inbox(*row) for row in await tx.select("inbox_select", tail, values)]
+    return InboxPage(inboxes=found[:limit], more=len(found) > limit, total=total)
+
+
+async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:
+    """Return inboxes whose time is over, of all workspaces, the first first."""
+    return [Inbox(*row) for row in await tx.all("inboxes_expiring", now_us=now_us, limit=limit)]
+
+
+async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[Inbox]:
+    """Return inboxes that expired before a time."""
+    rows = await tx.all("inboxes_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
+    return [Inbox(*row) for row in rows]
+
+
+async def find_next_expiry(tx: Tx) -> int | None:
+    row: Any = await tx.one("inboxes_next_expiry")
+    return row[0] if row is not None else None

@@ -1,0 +1,226 @@
+"""Waits as rows, and when each is to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sessiond.core.errors import NotFound
+from sessiond.core.ids import RunId, SessionId, WorkspaceId
+from sessiond.core.wait import PENDING_PER_SESSION_MAX, Wait, WaitFilter, WaitPage, WaitStatus, WaitType
+from sessiond.storage.engine import Row, Tx, Value, Watched
+from sessiond.storage.events import WAITS_DUE
+from sessiond.storage.pages import count_fitting
+
+_TYPE: Final = Wait.__struct_fields__.index("type")
+_STATUS: Final = Wait.__struct_fields__.index("status")
+_CRITICAL: Final = Wait.__struct_fields__.index("critical")
+
+
+def watched(workspace_id: WorkspaceId, wait_id: str) -> Watched:
+    """Return what to watch to hear of a wait's end."""
+    return workspace_id, SessionId(wait_id)
+
+
+async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> None:
+    """Add a wait, and tell the sweeper when to look at it."""
+    columns = msgspec.structs.asdict(wait)
+    columns["workspace"] = columns.pop("workspace_id")
+    columns |= {"type": str(wait.type), "status": str(wait.status)}
+    due_at_us = wait.times_out_at_us if not wait.ended else None
+    await tx.run("wait_insert", **columns, due_at_us=due_at_us, hook_hash=hook_hash)
+    if due_at_us is not None:
+        tx.wake(*WAITS_DUE)
+    if wait.type is WaitType.EVENT and not wait.ended:
+        await _count_for_events(tx, wait, 1)
+
+
+async def find(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str | None) -> Wait | None:
+    """Return the wait, or None when the workspace has none of that id, or when it is not `user_id`'s."""
+    row = await tx.one("wait_get", workspace=workspace_id, id=wait_id, user=user_id)
+    return _row_to_wait(row) if row is not None else None
+
+
+async def get(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str | None) -> Wait:
+    """Return the wait.
+
+    Raises:
+        NotFound: the workspace has none of that id, or it is not `user_id`'s.
+    """
+    wait = await find(tx, workspace_id, wait_id, user_id=user_id)
+    if wait is None:
+        raise NotFound("no such wait")
+    return wait
+
+
+async def find_by_hook(tx: Tx, hook_hash: bytes) -> Wait | None:
+    """Return the wait, of whichever workspace, that a URL completes."""
+    row = await tx.one("wait_by_hook", hook_hash=hook_hash)
+    return _row_to_wait(row) if row is not None else None
+
+
+async def end(tx: Tx, wait: Wait) -> bool:
+    """Write how a pending wait has ended, and tell who waits for it; False when it had ended before."""
+    row = await tx.one(
+        "wait_end",
+        workspace=wait.workspace_id,
+        id=wait.id,
+        status=str(wait.status),
+        result=wait.result,
+        reason=wait.reason,
+        at_us=wait.ended_at_us,
+    )
+    if row is None:
+        return False
+    await _tell_of_end(tx, wait)
+    return True
+
+
+async def end_each(tx: Tx, ends: Sequence[Wait]) -> list[Wait]:
+    """Like `end`, for many; return those that had not ended before."""
+    if not tx.takes_arrays or not ends:
+        return [wait for wait in ends if await end(tx, wait)]
+    values: dict[str, Any] = {
+        "workspaces": [wait.workspace_id for wait in ends],
+        "ids": [wait.id for wait in ends],
+        "statuses": [str(wait.status) for wait in ends],
+        "results": [wait.result for wait in ends],
+        "reasons": [wait.reason for wait in ends],
+        "ats_us": [wait.ended_at_us for wait in ends],
+    }
+    ended = {row[0] for row in await tx.all("wait_end_each", **values)}
+    for wait in ends:
+        if wait.id in ended:
+            await _tell_of_end(tx, wait)
+    return [wait for wait in ends if wait.id in ended]
+
+
+async def put_off(tx: Tx, wait: Wait) -> None:
+    """Have a wait be looked at again when it times out, by its terms as they are now."""
+    await tx.run("wait_put_off", workspace=wait.workspace_id, id=wait.id, terms=wait.terms)
+
+
+async def read_for_mail(
+    tx: Tx, workspace_id: WorkspaceId, *, inbox_id: str, session_id: SessionId | None
+) -> list[Wait]:
+    """Return the pending waits that a mail to an inbox may end."""
+    rows = await tx.all("waits_for_mail", workspace=workspace_id, inbox=inbox_id, session=session_id)
+    return [_row_to_wait(row) for row in rows]
+
+
+async def read_pending(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, limit: int) -> list[Wait]:
+    rows = await tx.all("waits_pending", workspace=workspace_id, session=session_id, limit=limit)
+    return [_row_to_wait(row) for row in rows]
+
+
+async def read_pending_in(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, limit: int) -> list[Wait]:
+    rows = await tx.all("waits_pending_in_inbox", workspace=workspace_id, inbox=inbox_id, limit=limit)
+    return [_row_to_wait(row) for row in rows]
+
+
+async def count_pending(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> int:
+    row = await tx.one("waits_pending_count", workspace=workspace_id, session=session_id)
+    assert row is not None
+    n: int = row[0]
+    return n
+
+
+async def count_pending_in(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> int:
+    row = await tx.one("waits_pending_in_inbox_count", workspace=workspace_id, inbox=inbox_id)
+    assert row is not None
+    n: int = row[0]
+    return n
+
+
+async def read_of_run(tx: Tx, workspace_id: WorkspaceId, run_id: RunId, *, limit: int) -> list[Wait]:
+    """Return the waits that a run has asked for, in their order."""
+    rows = await tx.all("waits_of_run", workspace=workspace_id, run=run_id, limit=limit)
+    return [_row_to_wait(row) for row in rows]
+
+
+async def read_ids(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
+    """Return the ids of a session's waits, in the order in which they were made."""
+    return [row[0] for row in await tx.all("wait_ids", workspace=workspace_id, session=session_id, limit=limit)]
+
+
+async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_id: str | None) -> None:
+    """Give a session's waits to the user that the session was given to."""
+    await tx.run("waits_rebind", workspace=workspace_id, session=session_id, user=user_id)
+
+
+async def delete_of(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> None:
+    """Remove a session's waits, before it is deleted; whoever waits for one finds that it is gone."""
+    for wait in await read_pending(tx, workspace_id, session_id, limit=PENDING_PER_SESSION_MAX):
+        tx.wake(*watched(workspace_id, wait.id))
+    await tx.run("waits_delete", workspace=workspace_id, session=session_id)
+
+
+async def read_page(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    wanted: WaitFilter,
+    *,
+    user_id: str | None,
+    descending: bool,
+    limit: int,
+    offset: int = 0,
+    position: tuple[int, str] | None = None,
+    with_total: bool = False,
+) -> WaitPage:
+    """Return up to `limit` waits by time of creation, from behind `position`, a time and an id, or `offset` in."""
+    asked = {
+        "session_id": wanted.session_id,
+        "inbox_id": wanted.inbox_id,
+        "status": str(wanted.status) if wanted.status is not None else None,
+        "type": str(wanted.type) if wanted.type is not None else None,
+        "user_id": user_id,
+    }
+    where, values = ["workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
+    for column, value in asked.items():
+        if value is not None:
+            where.append(f"{column} = :{column}")
+            values[column] = value
+    total = None
+    if with_total:
+        rows = await tx.select("wait_count_select", f"where {' and '.join(where)}", values)
+        total = rows[0][0]
+    if position is not None:
+        where.append(f"(created_at_us, id) {'<' if descending else '>'} (:at, :at_id)")
+        values |= {"at": position[0], "at_id": position[1]}
+    values |= {"limit": limit + 1, "offset": offset}
+    direction = "desc" if descending else "asc"
+    tail = f"where {' and '.join(where)} order by created_at_us {direction}, id {direction} limit :limit offset :offset"
+    fitting = count_fitting((row[0] for row in await tx.select("wait_size_select", tail, values)), limit)
+    values["limit"] = fitting + 1
+    found = [_row_to_wait(row) for row in await tx.select("wait_select", tail, values)]
+    return WaitPage(waits=found[:fitting], more=len(found) > fitting, total=total)
+
+
+async def read_due(tx: Tx, *, now_us: int, limit: int) -> list[Wait]:
+    """Return pending waits of all workspaces that are to be looked at, the longest due first."""
+    return [_row_to_wait(row) for row in await tx.all("waits_due", now_us=now_us, limit=limit)]
+
+
+async def find_next_due(tx: Tx) -> int | None:
+    row: Any = await tx.one("waits_next_due")
+    return row[0] if row is not None else None
+
+
+async def _tell_of_end(tx: Tx, wait: Wait) -> None:
+    if wait.type is WaitType.EVENT:
+        await _count_for_events(tx, wait, -1)
+    tx.wake(*watched(wait.workspace_id, wait.id))
+
+
+async def _count_for_events(tx: Tx, wait: Wait, n: int) -> None:
+    await tx.run("session_event_waits", workspace=wait.workspace_id, id=wait.session_id, n=n)
+
+
+def _row_to_wait(row: Row) -> Wait:
+    columns = [*row]
+    columns[_TYPE] = WaitType(columns[_TYPE])
+    columns[_STATUS] = WaitStatus(columns[_STATUS])
+    columns[_CRITICAL] = bool(columns[_CRITICAL])
+    return Wait(*columns)
