@@ -59,7 +59,7 @@ def test_what_is_shown_as_output_follows_what_prints_it() -> None:
 def _try(page: Path, database: str, folder: Path) -> None:
     run = [block for block in blocks(page) if block.language in RUN]
 
-    with start(database) as server:
+    with start(database, "--smtp-port", "0") as server:
         printed = _run(run, server, database, folder)
 
     for block, text in zip(run, printed, strict=True):
@@ -72,7 +72,7 @@ def _run(run: list[Block], server: Started, database: str, folder: Path) -> list
     """Run blocks in one shell, and return what each printed on standard output."""
     outputs = [folder / f"output-{number}" for number in range(len(run))]
     parts = [
-        f'fine="{TIMED_OUT} {REFUSED if block.output else ""}"\n{{\n{_command(block, folder)}\n}} > {output}\n'
+        f'fine="{TIMED_OUT} {REFUSED if block.output else ""}"\n{{\n{_command(block, folder, server)}\n}} > {output}\n'
         for block, output in zip(run, outputs, strict=True)
     ]
     # The pages name the address and the key as a reader finds them.
@@ -93,11 +93,11 @@ def _run(run: list[Block], server: Started, database: str, folder: Path) -> list
     return [output.read_text() for output in outputs]
 
 
-def _command(block: Block, folder: Path) -> str:
+def _command(block: Block, folder: Path, server: Started) -> str:
     if block.language == "bash":
         return block.text
     script = folder / f"line_{block.line}.py"
-    script.write_text(block.text)
+    script.write_text(block.text.replace('"127.0.0.1", 2525', f'"127.0.0.1", {server.smtp_port}'))
     return f"{sys.executable} {script}"
 
 

@@ -31,6 +31,9 @@ class Names(msgspec.Struct, frozen=True):
     user: str
     task: str
     run: str = "run_none"
+    inbox: str = "inb_none"
+    mail: str = "msg_none"
+    wait: str = "wait_none"
 
     def params(self) -> dict[str, str]:
         """Return what can stand in a path, by the names that routes give to it."""
@@ -44,13 +47,20 @@ class Names(msgspec.Struct, frozen=True):
             "run_id": self.run,
             "runId": self.run,
             "key_id": self.key,
+            "inbox_id": self.inbox,
+            "mail_id": self.mail,
+            "wait_id": self.wait,
+            "inboxId": self.inbox,
+            "messageId": self.mail,
+            "waitId": self.wait,
+            "secret": "not-a-secret",
         }
 
     def fields(self) -> dict[str, Any]:
         """Return what a body or a query can say, by the names of their fields."""
         times = {"created_after": "1970-01-01T00:00:00Z", "created_before": "9999-01-01T00:00:00Z"}
         sizes = {"limit": 100, "offset": 0, "page": 0, "size": 100, "after": 0, "before": 10**9}
-        orders = {"order": "asc", "sort": None, "orderBy": "createdAt", "cursor": None, "type": None}
+        orders = {"order": "asc", "sort": None, "orderBy": "createdAt", "cursor": None, "type": "otp"}
         said = {"role": "user", "content": "mine", "messages": [{"content": "mine"}], "reason": "mine"}
         mine = {"name": "mine", "prompt": "mine", "metadata": {"whose": "mine"}, "data": {"whose": "mine"}}
         people = {"user_name": "me", "userName": "me", "user_email": "me@a.example", "userEmail": "me@a.example"}
@@ -66,6 +76,9 @@ class Names(msgspec.Struct, frozen=True):
             "session_id": self.session,
             "sessionId": self.session,
             "query": self.session,
+            "inbox_id": self.inbox,
+            "inboxId": self.inbox,
+            "messageId": self.mail,
         }
         how = {"status": "active", "include": None, "if_exists": "return", "scopes": ["sessions:read"], "dialect": None}
         runs = {
@@ -75,10 +88,23 @@ class Names(msgspec.Struct, frozen=True):
             "start_run": True,
             "option_id": "yes",
         }
-        waits = {"wait": 0.1, "deltas": True, "stream": False}
+        waits: dict[str, Any] = {"wait": 0.1, "deltas": True, "stream": False}
         agents = {"runner": "echo", "options": {"delay_ms": 1}, "time_limit_seconds": 1.5, "retries": 0}
         agents |= {"backoff_seconds": 0.5, "concurrency": 1, "history": 1, "fails_session": False}
-        return times | sizes | orders | said | mine | people | terms | ends | whose | how | runs | waits | agents
+        inboxes = {"purpose": "mine", "ttl_seconds": 1000, "active": True}
+        mails: dict[str, Any] = {
+            "from": "me@a.example",
+            "to": ["you@a.example"],
+            "subject": "mine",
+            "text": "mine",
+            "html": "mine",
+        }
+        mails |= {"message_id": "mine@a.example", "sent_at": "2020-01-01T00:00:00Z"}
+        waits |= {"timeout_seconds": 1000, "critical": True, "since": "1970-01-01T00:00:00Z"}
+        waits |= {"subject_contains": "e", "events": ["message.*"], "title": "mine", "detail": "mine", "at": None}
+        waits |= {"result": {"approved": True}, "timeoutSeconds": 1000, "filters": {"since": "1970-01-01T00:00:00Z"}}
+        all = times | sizes | orders | said | mine | people | terms | ends | whose | how | runs | waits | agents
+        return all | inboxes | mails
 
 
 def register(client: httpx.Client, names: Names, **agent: Any) -> None:
@@ -104,7 +130,16 @@ def make_session(client: httpx.Client, names: Names, content: str) -> Names:
     client.post("/v1/sessions", json=body).raise_for_status()
     run = client.post(f"/v1/sessions/{names.session}/runs?wait=20", json={"input": content}).raise_for_status().json()
     assert (run["status"], run["output"]) == ("completed", content)
-    return msgspec.structs.replace(names, run=run["id"])
+    # A mail was read, and somebody waits for the next one.
+    inbox = _make(client, "/v1/inboxes", session_id=names.session, purpose=content, metadata={content: content})
+    mail = _make(client, f"/v1/inboxes/{inbox}/mails", **{"from": "me@b.example"}, subject=content, text=content)
+    wait = _make(client, "/v1/waits", type="email", inbox_id=inbox, title=content, detail=content)
+    return msgspec.structs.replace(names, run=run["id"], inbox=inbox, mail=mail, wait=wait)
+
+
+def _make(client: httpx.Client, path: str, **body: Any) -> str:
+    made: str = client.post(path, json=body).raise_for_status().json()["id"]
+    return made
 
 
 class Other:
@@ -149,6 +184,10 @@ class Other:
                 for path in ("", "/events?limit=1000", "/messages?limit=1000", "/runs?limit=1000"):
                     answer = client.get(f"/v1/sessions/{session['id']}{path}")
                     seen[f"{session['id']}{path}"] = (answer.status_code, answer.headers.get("etag"), answer.content)
+            for inbox in client.get("/v1/inboxes?limit=1000&order=asc").json()["data"]:
+                seen[f"mails of {inbox['id']}"] = client.get(f"/v1/inboxes/{inbox['id']}/mails?limit=1000").content
+            for noun in ("inboxes", "waits"):
+                seen[noun] = client.get(f"/v1/{noun}?limit=1000&order=asc").json()["data"]
             seen["agents"] = client.get("/v1/agents?limit=1000").content
             seen["runs"] = client.get("/v1/runs?limit=1000&order=asc").json()["data"]
             keys = client.get("/v1/keys?limit=1000").json()["data"]
@@ -291,7 +330,8 @@ def test_without_a_key_nothing_of_a_workspace_is_to_be_seen(serving: Serving, ot
         with httpx.Client(base_url=serving.url, headers=headers, verify=TLS) as client:
             answer = client.request(claim.route.method, path_of(claim, other.names.params()))
 
-            assert answer.status_code == (200 if claim.route.public else 401)
+            # What is open to all by the secret in its path is not open without.
+            assert answer.status_code == ((404 if params_of(claim) else 200) if claim.route.public else 401)
             assert MARKER not in answer.text
     assert other.look() == before
 
@@ -324,6 +364,9 @@ def test_no_route_shows_or_changes_another_users_session(tenant: Tenant, claim: 
 
 
 def _of_others(seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what tells of this test's own tidying up, and the runs that outlive it."""
-    others = {name: value for name, value in seen.items() if name != "/openagents/api/audit"}
-    return others | {"runs": [run for run in seen["runs"] if run["user_id"] != "me"]}
+    """Leave out what tells of this test's own tidying up, and what of its own outlives it."""
+    mine = {f"mails of {inbox['id']}" for inbox in seen["inboxes"] if inbox["user_id"] == "me"}
+    others = {name: value for name, value in seen.items() if name not in {"/openagents/api/audit", *mine}}
+    for name in ("runs", "inboxes", "waits"):
+        others[name] = [one for one in seen[name] if one["user_id"] != "me"]
+    return others

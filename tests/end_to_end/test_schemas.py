@@ -41,7 +41,15 @@ REAL: Final = {
     "run_id": "run_none",  # a new one for each request: see `make_real_run`
     "runId": "run_none",
     "key_id": "key_none",
+    "inbox_id": "inb_none",  # new ones, too: see `make_real_mail`
+    "mail_id": "msg_none",
+    "wait_id": "wait_none",
+    "inboxId": "inb_none",
+    "messageId": "msg_none",
+    "waitId": "wait_none",
+    "secret": "none",
 }
+MAIL_IDS: Final = {"inbox_id", "inboxId", "mail_id", "messageId", "wait_id", "waitId", "secret"}
 # Of two wires the documents leave all fields optional, because what is missing has a refusal in words of its own.
 BODY: Final = {"agentId": "agent", "userName": "me", "userEmail": "me@here.example", "name": "mine"}
 OPERATIONS: Final = [
@@ -123,6 +131,11 @@ def test_every_answer_is_in_the_document(
             make_real_session(tenant, session)
             for name in {"run_id", "runId"} & params.keys():
                 case.path_parameters[name] = make_real_run(tenant, session)
+            if MAIL_IDS & params.keys():
+                made = make_real_mail(tenant, session)
+                case.path_parameters |= {name: made[name] for name in params if name in made}
+        if action in ("create_wait", "get_wait") and isinstance(case.query.get("wait"), int | float):
+            case.query["wait"] = min(case.query["wait"], 0.05)  # nothing ends these
         case.call_and_validate(
             base_url=f"{tenant.serving.url}{dialect.prefix}", session=session, headers=tenant.headers, checks=checks
         )
@@ -150,3 +163,19 @@ def make_real_run(tenant: Tenant, session: requests.Session) -> str:
     started.raise_for_status()
     run: str = started.json()["id"]
     return run
+
+
+def make_real_mail(tenant: Tenant, session: requests.Session) -> dict[str, str]:
+    """Make an inbox with a mail in it, a wait for somebody's word, and one for a call."""
+
+    def make(path: str, **body: Any) -> Any:
+        made = session.post(f"{tenant.serving.url}{path}", json=body)
+        made.raise_for_status()
+        return made.json()
+
+    inbox = make("/v1/inboxes", metadata={"a": 1})["id"]
+    mail = make(f"/v1/inboxes/{inbox}/mails", **{"from": "me@here.example"}, text="Your code is 482913")["id"]
+    hook = make("/v1/waits", type="webhook")["hook_url"].rpartition("/")[2]
+    wait = make("/v1/waits", type="approval")["id"]
+    natively = {"inbox_id": inbox, "mail_id": mail, "wait_id": wait, "secret": hook}
+    return natively | {"inboxId": inbox, "messageId": mail, "waitId": wait}

@@ -45,7 +45,19 @@ MINE: Final = {
     "run_id": "run_none",
     "runId": "run_none",
     "key_id": "key_none",
+    "inbox_id": "inb_none",
+    "mail_id": "msg_none",
+    "wait_id": "wait_none",
+    "inboxId": "inb_none",
+    "messageId": "msg_none",
+    "waitId": "wait_none",
+    "secret": "none",
 }
+MAIL_PATHS: Final = tuple(
+    f"{prefix}/v1/{noun}"
+    for prefix in ("", "/agentinbox/api", "/api")
+    for noun in ("inboxes", "mails", "messages", "waits")
+)
 LONG: Final = "x" * 10_000
 # Right to left, beyond the basic plane, combining, not a character, a private one, without width, a line's end.
 ODD_TEXTS: Final = ("שלום‏", "👩‍👩‍👧‍👦", "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤", "\uffff", "\ue000", "\u200b", "\u2028", "ǅ", "ﷺ", "%", "'", '"', "\\", "*")
@@ -127,6 +139,7 @@ WRONG: Final[Mapping[type[inspect.Type], tuple[Any, ...]]] = {
     inspect.EnumType: ("no such thing", "", 7, [], {}, None),
     inspect.LiteralType: ("no such thing", "", 7, [], {}),
     inspect.DictType: ("text", 7, True, [], ["a"]),
+    inspect.StructType: ("text", 7, True, [], ["a"]),
     inspect.ListType: ("text", 7, True, {}, [7], [None], [[]]),
     inspect.RawType: (7, True, None, {}, {"a": "b"}, ["a"], [None], [[]]),
 }
@@ -142,7 +155,7 @@ class Watched:
         self._asking = self.tenant.client()
         body = {"id": MINE["id"], "agent_id": "agent", "messages": [{"content": "kept"}]}
         self._looking.post("/v1/sessions", json=body).raise_for_status()
-        self.mine: Final = MINE | self._make_run(claim)
+        self.mine: Final = MINE | self._make_run(claim) | self._make_inbox(claim)
         """What can stand in a path."""
         self._seen = self._look()
 
@@ -157,6 +170,26 @@ class Watched:
             self._looking.post(f"/v1/runs/{run}/cancel").raise_for_status()
         return {"run_id": run}
 
+    def _make_inbox(self, claim: Claim) -> dict[str, str]:
+        """Return the ids of an inbox, of a mail in it, and of a wait for somebody's word."""
+        if not claim.path.startswith(MAIL_PATHS):
+            return {}
+        inbox = self._make("/v1/inboxes", session_id="mine")
+        mail = self._make(f"/v1/inboxes/{inbox}/mails", **{"from": "me@here.example"}, text="kept")
+        wait = self._make("/v1/waits", type="approval")
+        return {
+            "inbox_id": inbox,
+            "inboxId": inbox,
+            "mail_id": mail,
+            "messageId": mail,
+            "wait_id": wait,
+            "waitId": wait,
+        }
+
+    def _make(self, path: str, **body: Any) -> str:
+        made: str = self._looking.post(path, json=body).raise_for_status().json()["id"]
+        return made
+
     def close(self) -> None:
         self._looking.close()
         self._asking.close()
@@ -168,6 +201,8 @@ class Watched:
             return json.dumps([(key["id"], key["revoked_at"]) for key in keys]).encode()
         if self.claim.path.startswith("/v1/agents"):
             return self._read("/v1/agents?limit=1000")
+        if self.claim.path.startswith(MAIL_PATHS):
+            return self._read("/v1/inboxes?limit=1&include=total") + self._read("/v1/waits?limit=1&include=total")
         return self._read("/v1/sessions?sort=updated&limit=1&include=total")
 
     def _read(self, path: str, *, method: str = "GET") -> bytes:
@@ -182,10 +217,19 @@ class Watched:
         for number in range(json.loads(self._read("/operativus/api/sessions?size=100"))["totalPages"]):
             json.loads(self._read(f"/operativus/api/sessions?size=100&page={number}"))
         json.loads(self._read("/agentinbox/api/v1/sessions?limit=1000"))
+        for inbox in json.loads(self._read("/v1/inboxes?limit=1000"))["data"]:
+            for mail in json.loads(self._read(f"/v1/inboxes/{inbox['id']}/mails?limit=1000"))["data"]:
+                json.loads(self._read(f"/v1/mails/{mail['id']}"))
+                self._read(f"/v1/mails/{mail['id']}/raw")
+            json.loads(self._read(f"/agentinbox/api/v1/inboxes/{inbox['id']}/extractions"))
+        for path in ("/v1/waits", "/agentinbox/api/v1/waits", "/agentinbox/api/v1/inboxes"):
+            json.loads(self._read(f"{path}?limit=1000"))
         for session in json.loads(self._read("/v1/sessions?limit=1000"))["data"]:
             json.loads(self._read(f"/v1/sessions/{quote(session['id'])}/messages"))
             json.loads(self._read(f"/v1/sessions/{quote(session['id'])}/runs"))
             json.loads(self._read(f"/agentinbox/api/v1/sessions/{quote(session['id'])}/timeline"))
+            within = "inboxes,waits,messages,extractions"
+            json.loads(self._read(f"/agentinbox/api/v1/sessions/{quote(session['id'])}?include={within}"))
             json.loads(self._read(f"/agentinbox/api/v1/sessions/{quote(session['id'])}/replay", method="POST"))
 
     def try_it(self, path: str | None = None, **sent: Any) -> httpx.Response:
@@ -532,9 +576,15 @@ def _right_body(claim: Claim) -> dict[str, Any]:
         "input": "said",
         "message": "said",
         "runner": "echo",
+        "from": "me@here.example",
+        "type": "approval",
     }
     if "runner" in fields:
         known["id"] = "mine"
+    if "type" in fields:
+        del known["from"]  # for which an approval has no use
+    if "inboxId" in fields:
+        known |= {"type": "otp", "sessionId": "mine"}
     if "messages" in fields and "content" in fields:
         fields -= {"agent_id", "name"}
     required = [each for each in inspect.type_info(claim.route.body).fields if each.required]  # type: ignore[attr-defined]

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
+from typing import Any
 
 import httpx
 import pytest
 
-from sessiond.dialects.agentinbox.routes import DIALECT, render
+from sessiond.dialects.agentinbox.problems import render
+from sessiond.dialects.agentinbox.routes import DIALECT
 from sessiond.web.errors import Internal
 from sessiond.web.routes import Problem
+from tests.dialects.agentinbox.mailing import TIME, create_inbox, create_wait, get, message_in, send
 from tests.serving import Tenant
 
 SIGNUP = {"name": "user-signup-flow", "metadata": {"environment": "staging"}}
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOT_FOUND = {"error": "Not found", "message": "Session not found"}
 UNAUTHORIZED = {"error": "Unauthorized", "message": "Invalid or missing API key"}
+INBOX_NOT_FOUND = {"error": "Not found", "message": "Inbox not found"}
+MESSAGE_NOT_FOUND = {"error": "Not found", "message": "Message not found"}
+WAIT_NOT_FOUND = {"error": "Not found", "message": "Wait not found"}
+# By the open segment of a path.
+NOT_FOUND_OF = {
+    "{id}": NOT_FOUND,
+    "{inboxId}": INBOX_NOT_FOUND,
+    "{messageId}": MESSAGE_NOT_FOUND,
+    "{waitId}": WAIT_NOT_FOUND,
+}
 FAILURES = {
     ("POST", "/api/v1/sessions"): "Failed to create session",
     ("GET", "/api/v1/sessions"): "Failed to list sessions",
@@ -25,6 +36,19 @@ FAILURES = {
     ("POST", "/api/v1/sessions/{id}/complete"): "Failed to complete session",
     ("GET", "/api/v1/sessions/{id}/timeline"): "Failed to retrieve timeline",
     ("POST", "/api/v1/sessions/{id}/replay"): "Failed to replay session",
+    ("POST", "/api/v1/inboxes"): "Failed to create inbox",
+    ("GET", "/api/v1/inboxes"): "Failed to list inboxes",
+    ("GET", "/api/v1/inboxes/{inboxId}"): "Failed to retrieve inbox",
+    ("DELETE", "/api/v1/inboxes/{inboxId}"): "Failed to delete inbox",
+    ("GET", "/api/v1/inboxes/{inboxId}/messages"): "Failed to list messages",
+    ("GET", "/api/v1/inboxes/{inboxId}/extractions"): "Failed to list extractions",
+    ("GET", "/api/v1/messages/{messageId}"): "Failed to retrieve message",
+    ("POST", "/api/v1/messages/{messageId}/extract"): "Failed to extract data",
+    ("POST", "/api/v1/waits"): "Failed to create wait",
+    ("GET", "/api/v1/waits"): "Failed to list waits",
+    ("GET", "/api/v1/waits/{waitId}"): "Failed to retrieve wait",
+    ("DELETE", "/api/v1/waits/{waitId}"): "Failed to cancel wait",
+    ("POST", "/api/v1/waits/{waitId}/cancel"): "Failed to cancel wait",
 }
 
 
@@ -94,46 +118,108 @@ def test_a_session_is_completed_as_documented(api: httpx.Client) -> None:
     assert body == {"id": session_id, "status": "completed"}
 
 
-def test_the_timeline_begins_as_documented(api: httpx.Client) -> None:
+def test_a_session_with_an_inbox_and_a_wait_is_retrieved_as_documented(api: httpx.Client) -> None:
     session_id = _create(api)
+    inbox = create_inbox(api, sessionId=session_id)
+    wait = create_wait(api, inbox)
+
+    session = get(api, f"/sessions/{session_id}")
+
+    assert inbox["id"].startswith("inb_")
+    assert wait["id"].startswith("wait_")
+    assert (session["inboxes"], session["waits"]) == ([inbox["id"]], [wait["id"]])
+
+
+def test_the_timeline_of_a_signup_is_as_documented(tenant: Tenant, api: httpx.Client) -> None:
+    session_id, inbox, wait, message = _sign_up(tenant, api)
 
     answer = api.get(f"/api/v1/sessions/{session_id}/timeline")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
-    [event] = answer.json()["events"]
-    assert TIME.fullmatch(event.pop("timestamp"))
-    assert event == {"type": "session.created", "payload": {"sessionId": session_id}}
+    assert answer.json().keys() == {"events"}
+    events = answer.json()["events"]
+    assert all(event.keys() == {"timestamp", "type", "payload"} for event in events)
+    assert all(TIME.fullmatch(event["timestamp"]) for event in events)
+    assert [(event["type"], event["payload"]) for event in events] == [
+        ("session.created", {"sessionId": session_id}),
+        ("inbox.created", {"inboxId": inbox["id"]}),
+        ("wait.created", {"waitId": wait["id"]}),
+        ("message.received", {"messageId": message["id"]}),
+        ("wait.completed", {"waitId": wait["id"]}),
+    ]
+    assert message["id"].startswith("msg_")
 
 
-def test_a_session_is_replayed_as_documented(api: httpx.Client) -> None:
-    session_id = _create(api)
+def test_a_signup_is_replayed_as_documented(tenant: Tenant, api: httpx.Client) -> None:
+    session_id, inbox, wait, _ = _sign_up(tenant, api)
 
     answer = api.post(f"/api/v1/sessions/{session_id}/replay")
 
     assert answer.status_code == 200
-    [step] = answer.json()["steps"]
-    assert TIME.fullmatch(step.pop("timestamp"))
-    duration_ms = step.pop("durationMs")
-    assert isinstance(duration_ms, int)
-    assert duration_ms >= 1
-    assert step == {"index": 0, "action": "create_session", "input": SIGNUP, "output": {"id": session_id}}
+    assert answer.json().keys() == {"steps"}
+    steps = answer.json()["steps"]
+    for step in steps:
+        assert TIME.fullmatch(step.pop("timestamp"))
+        duration_ms = step.pop("durationMs")
+        assert isinstance(duration_ms, int)
+        assert duration_ms >= 1
+    assert json.dumps(steps) == json.dumps(
+        [
+            {"index": 0, "action": "create_inbox", "input": {"ttlSeconds": 3600}, "output": {"id": inbox["id"]}},
+            {
+                "index": 1,
+                "action": "create_wait",
+                "input": {"type": "otp", "timeoutSeconds": 120},
+                "output": {"id": wait["id"]},
+            },
+        ]
+    )
+
+
+def test_a_session_in_which_nothing_was_done_has_no_steps(api: httpx.Client) -> None:
+    answer = api.post(f"/api/v1/sessions/{_create(api)}/replay")
+
+    assert (answer.status_code, answer.json()) == (200, {"steps": []})
+
+
+def _sign_up(tenant: Tenant, api: httpx.Client) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Go through what the document is about; return the session, its inbox, its wait, and the message that came."""
+    session_id = _create(api)
+    inbox = create_inbox(api, ttlSeconds=3600, sessionId=session_id)
+    wait = create_wait(api, inbox, timeoutSeconds=120)
+    assert wait["status"] == "pending"
+    send(tenant, inbox)
+    ended = get(api, f"/waits/{wait['id']}")
+    assert (ended["status"], ended["result"]["value"]) == ("completed", "482913")
+    return session_id, inbox, wait, message_in(api, inbox)
 
 
 @pytest.mark.parametrize(("method", "path"), FAILURES)
 def test_every_route_refuses_a_stranger_as_documented(tenant: Tenant, mount: str, method: str, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "nonsense"}):
         with tenant.client(mount, headers=headers) as stranger:
-            answer = stranger.request(method, path.replace("{id}", "sess_789"))
+            answer = stranger.request(method, path)
 
             assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
 
 
-@pytest.mark.parametrize(("method", "path"), [key for key in FAILURES if "{id}" in key[1]])
-def test_an_unknown_session_is_not_found_as_documented(api: httpx.Client, method: str, path: str) -> None:
-    answer = api.request(method, path.replace("{id}", "sess_789"))
+@pytest.mark.parametrize(("method", "path"), [key for key in FAILURES if "{" in key[1]])
+def test_what_is_unknown_is_not_found_as_documented(api: httpx.Client, method: str, path: str) -> None:
+    answer = api.request(method, path)
 
-    assert (answer.status_code, answer.json()) == (404, NOT_FOUND)
+    [expected] = [told for segment, told in NOT_FOUND_OF.items() if segment in path]
+    assert (answer.status_code, answer.json()) == (404, expected)
+
+
+def test_nothing_is_made_in_what_is_unknown(api: httpx.Client) -> None:
+    in_no_session = api.post("/api/v1/inboxes", json={"sessionId": "sess_789"})
+    of_no_session = api.post("/api/v1/waits", json={"sessionId": "sess_789", "type": "otp"})
+    of_no_inbox = api.post("/api/v1/waits", json={"inboxId": "inb_123", "type": "otp"})
+
+    assert (in_no_session.status_code, in_no_session.json()) == (404, NOT_FOUND)
+    assert (of_no_session.status_code, of_no_session.json()) == (404, NOT_FOUND)
+    assert (of_no_inbox.status_code, of_no_inbox.json()) == (404, INBOX_NOT_FOUND)
 
 
 def test_a_bug_is_told_in_each_routes_words() -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
 import pytest
 
 from sessiond.dialects.agentinbox.routes import DIALECT
+from tests.dialects.agentinbox.mailing import create_inbox, create_session, create_wait, get, message_in, send
 from tests.serving import Tenant
 
 ROUTES_WITH_ID = [(route.method, route.path) for route in DIALECT.routes if "{id}" in route.path]
+ROUTES_WITH_OTHER_IDS = [
+    (route.method, route.path) for route in DIALECT.routes if "{" in route.path and "{id}" not in route.path
+]
+OPEN = re.compile(r"\{\w+\}")
 WORDS = {400: "Invalid request", 404: "Not found", 405: "Method not allowed", 413: "Payload too large"}
 
 
@@ -22,6 +28,10 @@ def _refused(answer: httpx.Response, status: int) -> str:
     assert body["error"] == WORDS[status]
     message: str = body["message"]
     return message
+
+
+def _each(field: str, *values: Any) -> list[tuple[str, Any]]:
+    return [(field, value) for value in values]
 
 
 def _nothing_is_stored(api: httpx.Client) -> bool:
@@ -79,6 +89,73 @@ def test_a_body_that_is_not_a_json_object_is_refused(api: httpx.Client, body: by
     assert _nothing_is_stored(api)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *_each("ttlSeconds", 0, -1, 1.5, "3600", True, []),
+        *_each("purpose", 5, ["signup"], "nul\0", "x" * 10_000),
+        *_each("metadata", "text", [1], {"long": "x" * 70_000}),
+        *_each("sessionId", 5, "", "a/b", " a", "nul\0", "x" * 10_000),
+        ("ttlSeconds", 2**31),
+    ],
+)
+def test_a_wrong_field_of_an_inbox_is_refused_by_name(api: httpx.Client, field: str, value: Any) -> None:
+    message = _refused(api.post("/api/v1/inboxes", json={field: value}), 400)
+
+    assert field in message
+    if field == "ttlSeconds" and value != 2**31:
+        assert message == "ttlSeconds must be a positive integer"
+    assert api.get("/api/v1/inboxes").json()["pagination"]["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *_each("timeoutSeconds", 0, -1, 86_401, 10**30, 1.5, "60", True),
+        *_each("type", "check", "approval", "event", "timer", "webhook", "OTP", "", 5, []),
+        *_each("inboxId", 5, "", "a/b", "nul\0", "x" * 10_000),
+        *_each("sessionId", 5, "", "a/b", "nul\0", "x" * 10_000),
+        *_each("critical", "yes", 1),
+        *_each("filters", "text", 5, []),
+        *_each("filters", *({"from": value} for value in [5, ["a"], "nul\0", "x" * 10_000])),
+        *_each("filters", *({"subjectContains": value} for value in [5, "nul\0", "x" * 10_000])),
+        *_each("filters", *({"since": value} for value in [5, "yesterday", "", "1969-12-31T23:59:59Z", "nul\0"])),
+    ],
+)
+def test_a_wrong_field_of_a_wait_is_refused_by_name(api: httpx.Client, field: str, value: Any) -> None:
+    inbox_id = api.post("/api/v1/inboxes").json()["id"]
+
+    message = _refused(api.post("/api/v1/waits", json={"inboxId": inbox_id, "type": "otp", field: value}), 400)
+
+    assert field in message
+    if field == "timeoutSeconds":
+        assert message == "timeoutSeconds must be between 1 and 86400"
+    if field == "type":
+        assert message == "type must be one of email, otp, magic_link, password_reset"
+    assert api.get("/api/v1/waits").json()["pagination"]["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"type": "otp"}, "inboxId or sessionId is required"),
+        ({"type": "otp", "inboxId": None, "sessionId": None}, "inboxId or sessionId is required"),
+        ({"inboxId": "inb_123"}, "type is required"),
+        ({"inboxId": "inb_123", "type": None}, "type is required"),
+    ],
+)
+def test_a_wait_says_where_and_for_what(api: httpx.Client, body: dict[str, Any], message: str) -> None:
+    assert _refused(api.post("/api/v1/waits", json=body), 400) == message
+
+
+def test_a_body_that_is_no_object_is_refused_of_inboxes_and_waits_too(api: httpx.Client) -> None:
+    for path in ("/api/v1/inboxes", "/api/v1/waits", "/api/v1/messages/msg_456/extract"):
+        for body in (b"{", b"[]", b"null", b'"text"', b"\xff"):
+            assert "body" in _refused(api.post(path, content=body), 400)
+    assert "body" in _refused(api.post("/api/v1/waits", content=b""), 400)
+    _refused(api.post("/api/v1/messages/msg_456/extract", json={"type": "email"}), 400)
+
+
 def test_metadata_nested_too_deeply_is_refused(api: httpx.Client) -> None:
     body = b'{"name": "flow", "metadata": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
 
@@ -123,6 +200,40 @@ def test_a_wrong_parameter_is_refused_by_name(api: httpx.Client, query: str, fie
     assert field in _refused(api.get(f"/api/v1/sessions?{query}"), 400)
 
 
+PAGING = (
+    *("limit=0", "limit=-1", "limit=1001", "limit=ten", "offset=-1", "offset=1.5"),
+    *("cursor=nonsense", "cursor=%00", "cursor=k8A", "offset=1&cursor=kgGhYQ"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "queries"),
+    [
+        ("/inboxes", (*PAGING, "status=nonsense", "status=", "status=completed", "sessionId=")),
+        ("/inboxes/{inboxId}/messages", PAGING),
+        ("/inboxes/{inboxId}/extractions", (*PAGING, "type=email", "type=", "messageId=")),
+        ("/waits", (*PAGING, "status=cancelled", "status=", "type=check", "type=", "inboxId=", "sessionId=")),
+        ("/waits/wait_456", ("wait=-1", "wait=30.5", "wait=soon", "wait=NaN")),
+    ],
+)
+def test_a_wrong_parameter_of_inboxes_and_waits_is_refused_by_name(
+    api: httpx.Client, path: str, queries: tuple[str, ...]
+) -> None:
+    inbox_id = api.post("/api/v1/inboxes").json()["id"]
+    for query in queries:
+        message = _refused(api.get(f"/api/v1{path.replace('{inboxId}', inbox_id)}?{query}"), 400)
+        assert query.partition("=")[0] in message
+
+
+def test_a_hold_of_more_than_half_a_minute_is_refused(api: httpx.Client) -> None:
+    inbox_id = api.post("/api/v1/inboxes").json()["id"]
+
+    refused = api.post("/api/v1/waits?wait=31", json={"inboxId": inbox_id, "type": "otp"})
+
+    assert "wait" in _refused(refused, 400)
+    assert api.get("/api/v1/waits").json()["pagination"]["total"] == 0
+
+
 @pytest.mark.parametrize("include", ["nonsense", "inboxes,nonsense", "Timeline", "%00", "%FF"])
 def test_an_unknown_include_is_refused(api: httpx.Client, include: str) -> None:
     session_id = api.post("/api/v1/sessions", json={"name": "flow"}).json()["id"]
@@ -147,6 +258,40 @@ def test_another_workspaces_session_looks_like_none(
         assert _refused(stranger.request(method, path.replace("{id}", session_id)), 404) == "Session not found"
         assert _nothing_is_stored(stranger)
     assert api.get(f"/api/v1/sessions/{session_id}").json()["status"] == "active"
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES_WITH_OTHER_IDS)
+def test_an_odd_id_of_something_else_is_refused(api: httpx.Client, method: str, path: str) -> None:
+    for odd in ("x" * 10_000, "a%2Fb", "%20", "%F0%9F%98%80"):
+        assert "not found" in _refused(api.request(method, OPEN.sub(odd, path)), 404)
+    for odd in ("%00", "a%00b", "%ED%A0%80", "%FF"):
+        _refused(api.request(method, OPEN.sub(odd, path)), 400)
+
+
+def test_what_is_another_workspaces_looks_like_none(tenant: Tenant, api: httpx.Client, mount: str) -> None:
+    session_id = create_session(api)
+    inbox = create_inbox(api, sessionId=session_id)
+    send(tenant, inbox)
+    message, wait = message_in(api, inbox), create_wait(api, inbox)
+    ids = {"{inboxId}": inbox["id"], "{messageId}": message["id"], "{waitId}": wait["id"]}
+
+    with tenant.serving.make_tenant().client(mount) as stranger:
+        for method, path in ROUTES_WITH_OTHER_IDS:
+            [(segment, theirs)] = [(name, value) for name, value in ids.items() if name in path]
+            told = stranger.request(method, path.replace(segment, theirs))
+            assert told.json() == stranger.request(method, path.replace(segment, "never")).json()
+            assert "not found" in _refused(told, 404)
+        for path, body in (
+            ("/inboxes", {"sessionId": session_id}),
+            ("/waits", {"sessionId": session_id, "type": "otp"}),
+            ("/waits", {"inboxId": inbox["id"], "type": "otp"}),
+        ):
+            assert "not found" in _refused(stranger.post(f"/api/v1{path}", json=body), 404)
+        for path in (f"/inboxes?sessionId={session_id}", f"/waits?inboxId={inbox['id']}", "/waits", "/inboxes"):
+            assert stranger.get(f"/api/v1{path}").json()["pagination"]["total"] == 0
+
+    assert get(api, f"/waits/{wait['id']}") == wait
+    assert get(api, f"/inboxes/{inbox['id']}") == inbox
 
 
 def test_an_odd_idempotency_key_is_refused(api: httpx.Client) -> None:

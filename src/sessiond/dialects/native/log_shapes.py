@@ -16,6 +16,7 @@ from sessiond.core.message import NO_METADATA, Message, RawContent, Role, check_
 from sessiond.core.metadata import JsonObject, RawObject, pack_metadata
 from sessiond.core.run import Strategy
 from sessiond.core.timeline import Step
+from sessiond.core.wait import FOR_MAIL, WaitType
 from sessiond.dialects.native.times import iso
 from sessiond.web.answers import encode, iso_micros
 
@@ -157,6 +158,9 @@ def event_out(event: Event) -> EventOut:
     )
 
 
+_OF_MAIL: Final = ("inbox.", "mail.", "wait.")
+_ENDED_BY_US: Final = FOR_MAIL | {WaitType.TIMER}
+_TIMES: Final = frozenset({"expires_at_us", "received_at_us", "since_us", "at_us"})
 _fields: Final = msgspec.json.Decoder(JsonObject)
 
 
@@ -164,17 +168,44 @@ def _data(event: Event) -> bytes:
     """Return what an event says, in this wire's words; only where the log has others, it is decoded."""
     body = event.body
     if event.type in (SESSION_CREATED, SESSION_UPDATED) and (b'"expires_at_us"' in body or b'"accept_terms"' in body):
-        return encode(_translated(_fields.decode(body)))
+        return encode(translated(_fields.decode(body)))
+    if event.type.startswith(_OF_MAIL):
+        return encode(_told(event.type, _fields.decode(body)))
     return body
 
 
-def _translated(fields: JsonObject) -> JsonObject:
+def _told(type: str, fields: JsonObject) -> JsonObject:
+    """Return what an event of a type says in this wire's words."""
+    if type in (SESSION_CREATED, SESSION_UPDATED):
+        return translated(fields)
+    if not type.startswith(_OF_MAIL):
+        return fields
+    # Without the step that it may be too, which replay shows.
+    told = translated({name: value for name, value in fields.items() if name not in ("input", "output")})
+    if "result" in told:
+        told["result"] = result_out(told["type"], told["result"])
+    return told
+
+
+def result_out(type: str, result: JsonObject) -> JsonObject:
+    """Return what a wait of a type was completed with; what somebody said is as they said it."""
+    if type in _ENDED_BY_US:
+        return translated(result)
+    if type == WaitType.EVENT and "data" in result:
+        return result | {"data": _told(result["type"], result["data"])}
+    return result
+
+
+def translated(fields: JsonObject) -> JsonObject:
+    """Return what the log has in the core's words in those of this wire."""
     return dict(_translated_field(name, value) for name, value in fields.items())
 
 
 def _translated_field(name: str, value: Any) -> tuple[str, Any]:
-    if name == "expires_at_us":
-        return "expires_at", iso(value)
+    if name in _TIMES:
+        return name.removesuffix("_us"), iso(value)
+    if name == "sender":
+        return "from", value
     if name == "accept_terms":
         return name, value == "true" if value is not None else None
     return name, value
@@ -189,7 +220,7 @@ def step_out(step: Step) -> StepOut:
         step.index,
         iso_micros(step.at_us),
         step.action,
-        _translated(step.input),
+        translated(step.input),
         step.output,
         step.duration_us / 1000,
     )

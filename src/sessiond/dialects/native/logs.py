@@ -1,4 +1,4 @@
-"""The native wire's routes below a session: its messages, its events, its stream, its steps."""
+"""The native wire's routes below a session: its messages, its events, its stream."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sessiond.actions import events, messages, sessions, timeline
-from sessiond.actions.call import Call
+from sessiond.actions import events, messages
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Delta, Event
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
-from sessiond.core.session import Session
 from sessiond.dialects.native import log_shapes, queries
 from sessiond.web.answers import Answer, Stream, encode, json_answer
 from sessiond.web.requests import Request
@@ -107,13 +105,6 @@ def stream_from(request: Request) -> queries.StreamFrom:
     return replace(query, after=queries.parse_seq(last_event_id, "Last-Event-ID"))
 
 
-async def replay_session(request: Request) -> Stream:
-    call = await request.call()
-    session = await sessions.get(call, request.params[0])
-    await call.claim()
-    return Stream(_steps(call, session))
-
-
 class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a log to read, and how the page it makes continues."""
 
@@ -189,12 +180,3 @@ def _format(told: Event | Delta) -> bytes:
     if isinstance(told, Delta):
         return format_event(id=None, event=DELTA, data=encode(told))
     return format_event(id=told.seq, event=told.type, data=encode(log_shapes.event_out(told)))
-
-
-async def _steps(call: Call, session: Session) -> AsyncIterator[bytes]:
-    separator = b'{"steps":['
-    async for page in timeline.read_steps(call, session):
-        for step in page:
-            yield separator + encode(log_shapes.step_out(step))
-            separator = b","
-    yield (separator if separator != b"," else b"") + b"]}"

@@ -24,6 +24,11 @@ class ProblemOut(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
 
 
+# What a route may answer beside what it is for: any, one that looks for something, one that changes something.
+ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 503), ProblemOut)
+FINDS: Final = ERRORS | {404: ProblemOut}
+CHANGES: Final = FINDS | dict.fromkeys((409, 412, 422), ProblemOut)
+
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
     errors.Unauthenticated: 401,

@@ -11,8 +11,10 @@ from msgspec import Meta
 from sessiond.core.errors import InvalidInput
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.limits import FILTER_MAX_VALUES, LOG_PAGE_DEFAULT, OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX
+from sessiond.core.page import pack_cursor, unpack_cursor
 from sessiond.core.run import RunStatus
 from sessiond.core.session import Status
+from sessiond.core.wait import WaitStatus, WaitType
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ FILTERS: Final = frozenset(
     {
         *("session_id", "agent_id", "user_id", "task_id", "status"),
         *("created_after", "created_before", "type", "after", "before"),
+        *("inbox_id", "active"),
     }
 )
 """What narrows a list. Without a value it is refused: an empty variable in a script must not ask for everything."""
@@ -90,6 +93,37 @@ class CancelRun(msgspec.Struct, frozen=True, kw_only=True):
     wait: Wait = 2.0
 
 
+class ListMails(msgspec.Struct, frozen=True, kw_only=True):
+    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "desc"
+    limit: Limit = PAGE_DEFAULT
+    offset: Offset = 0
+    cursor: str | None = None
+    include: list[str] = []
+
+
+class ListInboxes(ListMails, frozen=True, kw_only=True):
+    session_id: str | None = None
+    active: bool | None = None
+    """Whether they take mail."""
+
+
+class ListExtractions(msgspec.Struct, frozen=True, kw_only=True):
+    order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "desc"
+    limit: Limit = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+class ListWaits(ListMails, frozen=True, kw_only=True):
+    session_id: str | None = None
+    inbox_id: str | None = None
+    status: WaitStatus | None = None
+    type: WaitType | None = None
+
+
+class WaitFor(msgspec.Struct, frozen=True, kw_only=True):
+    wait: Wait = 0.0
+
+
 class StreamFrom(msgspec.Struct, frozen=True, kw_only=True):
     after: Seq | None = None
     deltas: bool = False
@@ -108,21 +142,47 @@ def check_values(values: list[T], field: str) -> tuple[T, ...]:
     return unique
 
 
-def check_types(values: list[str]) -> tuple[str, ...]:
+def check_types(values: list[str], field: str = "type") -> tuple[str, ...]:
     """Return the types of events that are wanted, each once.
 
     Raises:
         InvalidInput: one cannot be a type, or there are too many.
     """
     if not all(re.search(TYPE, value) for value in values):
-        raise InvalidInput("type must be a type of event such as message.user, or its beginning and *", field="type")
-    return check_values(values, "type")
+        raise InvalidInput(f"{field} must be a type of event such as message.user, or its beginning and *", field=field)
+    return check_values(values, field)
 
 
 def check_offset(offset: int, cursor: str | None) -> int:
     if offset and cursor is not None:
         raise InvalidInput("send either cursor or offset", field="offset")
     return offset
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page of a list by time ends."""
+
+    descending: bool
+    at_us: int
+    id: str
+
+
+def place_of(cursor: str | None, *, descending: bool) -> tuple[int, str] | None:
+    """Return behind which time and id a list goes on.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours, or was made for another order.
+    """
+    if cursor is None:
+        return None
+    place = unpack_cursor(cursor, Place)
+    if place.descending != descending:
+        raise InvalidInput("cursor was made for another order", field="cursor")
+    return place.at_us, place.id
+
+
+def cursor_behind(at_us: int, id: str, *, descending: bool) -> str:
+    return pack_cursor(Place(descending, at_us, id))
 
 
 def wants_total(include: list[str]) -> bool:

@@ -11,19 +11,19 @@ from sessiond.dialects.native import (
     keys,
     log_shapes,
     logs,
+    mail_routes,
     queries,
+    replay_shapes,
+    replays,
     run_shapes,
     runs,
     sessions,
     shapes,
 )
-from sessiond.dialects.native.problems import ProblemOut, render
+from sessiond.dialects.native.problems import CHANGES, ERRORS, FINDS, ProblemOut, render
 from sessiond.web import operations
 from sessiond.web.routes import Dialect, Route
 
-_ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 503), ProblemOut)
-_FINDS: Final = _ERRORS | {404: ProblemOut}
-_CHANGES: Final = _FINDS | dict.fromkeys((409, 412, 422), ProblemOut)
 _RUNNERS: Final = (
     f"`runner` is one of {', '.join(RUNNERS)}, and `options` are its own. What starts programs on the workers'"
     " machines, or reads their environment, needs a key with the scope `host`."
@@ -36,7 +36,7 @@ ROUTES: Final = (
         handler=sessions.create_session,
         summary="Create a session",
         body=shapes.CreateSession,
-        answers={201: shapes.SessionOut, 200: shapes.SessionOut} | _CHANGES,
+        answers={201: shapes.SessionOut, 200: shapes.SessionOut} | CHANGES,
     ),
     Route(
         method="GET",
@@ -46,14 +46,14 @@ ROUTES: Final = (
         description="Any number of parameters `metadata.<key>` filter by a value in the metadata: a string, a number or"
         " a boolean, as JSON writes it but without quotation marks.",
         query=queries.ListSessions,
-        answers={200: shapes.SessionPage} | _ERRORS,
+        answers={200: shapes.SessionPage} | ERRORS,
     ),
     Route(
         method="GET",
         path="/v1/sessions/{session_id}",
         handler=sessions.get_session,
         summary="Get a session",
-        answers={200: shapes.SessionOut} | _FINDS,
+        answers={200: shapes.SessionOut} | FINDS,
     ),
     Route(
         method="PATCH",
@@ -61,14 +61,14 @@ ROUTES: Final = (
         handler=sessions.patch_session,
         summary="Change a session (JSON merge patch)",
         body=shapes.PatchSession,
-        answers={200: shapes.SessionOut} | _CHANGES,
+        answers={200: shapes.SessionOut} | CHANGES,
     ),
     Route(
         method="DELETE",
         path="/v1/sessions/{session_id}",
         handler=sessions.delete_session,
         summary="Delete a session with its log",
-        answers={204: None} | _CHANGES,
+        answers={204: None} | CHANGES,
     ),
     Route(
         method="POST",
@@ -77,7 +77,7 @@ ROUTES: Final = (
         summary="End a session well",
         body=shapes.End,
         body_optional=True,
-        answers={200: shapes.SessionOut} | _CHANGES,
+        answers={200: shapes.SessionOut} | CHANGES,
     ),
     Route(
         method="POST",
@@ -86,7 +86,7 @@ ROUTES: Final = (
         summary="End a session badly",
         body=shapes.End,
         body_optional=True,
-        answers={200: shapes.SessionOut} | _CHANGES,
+        answers={200: shapes.SessionOut} | CHANGES,
     ),
     Route(
         method="POST",
@@ -94,7 +94,7 @@ ROUTES: Final = (
         handler=logs.append_messages,
         summary="Append one message, or a batch: all of it, in order",
         body=log_shapes.MessagesIn,
-        answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | _CHANGES,
+        answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | CHANGES,
     ),
     Route(
         method="GET",
@@ -102,14 +102,14 @@ ROUTES: Final = (
         handler=logs.list_messages,
         summary="Read messages",
         query=queries.ListMessages,
-        answers={200: log_shapes.MessagePage} | _FINDS,
+        answers={200: log_shapes.MessagePage} | FINDS,
     ),
     Route(
         method="GET",
         path="/v1/sessions/{session_id}/messages/{message_id}",
         handler=logs.get_message,
         summary="Get a message",
-        answers={200: log_shapes.MessageOut} | _FINDS,
+        answers={200: log_shapes.MessageOut} | FINDS,
     ),
     Route(
         method="GET",
@@ -117,7 +117,7 @@ ROUTES: Final = (
         handler=logs.list_events,
         summary="Read the log",
         query=queries.ListEvents,
-        answers={200: log_shapes.EventPage} | _FINDS,
+        answers={200: log_shapes.EventPage} | FINDS,
     ),
     Route(
         method="GET",
@@ -125,15 +125,20 @@ ROUTES: Final = (
         handler=logs.stream_events,
         summary="Follow the log as Server-Sent Events",
         query=queries.StreamFrom,
-        answers={200: bytes} | _FINDS,
+        answers={200: bytes} | FINDS,
         content_type="text/event-stream",
     ),
     Route(
         method="POST",
         path="/v1/sessions/{session_id}/replay",
-        handler=logs.replay_session,
-        summary="Show what was done, step by step",
-        answers={200: log_shapes.Steps, 422: ProblemOut} | _FINDS,
+        handler=replays.replay_session,
+        summary="Show what was done, step by step, or do it again",
+        description="With `mode` `rerun` what was done is done again in a new session, and each step compared; with"
+        " `simulate` the tools of agents answer what they answered then. Steps come as they are known: as one JSON"
+        " document, or as Server-Sent Events `step` and `summary` with `Accept: text/event-stream`.",
+        body=replay_shapes.Replay,
+        body_optional=True,
+        answers={200: (log_shapes.Steps, replay_shapes.Rerun)} | CHANGES,
     ),
     Route(
         method="POST",
@@ -145,7 +150,7 @@ ROUTES: Final = (
         query=queries.StartRun,
         body=run_shapes.StartRun,
         body_optional=True,
-        answers={201: run_shapes.RunOut} | _CHANGES,
+        answers={201: run_shapes.RunOut} | CHANGES,
     ),
     Route(
         method="GET",
@@ -153,7 +158,7 @@ ROUTES: Final = (
         handler=runs.list_session_runs,
         summary="List a session's runs",
         query=queries.ListSessionRuns,
-        answers={200: run_shapes.RunPageOut} | _FINDS,
+        answers={200: run_shapes.RunPageOut} | FINDS,
     ),
     Route(
         method="GET",
@@ -161,14 +166,14 @@ ROUTES: Final = (
         handler=runs.list_runs,
         summary="List runs",
         query=queries.ListRuns,
-        answers={200: run_shapes.RunPageOut} | _ERRORS,
+        answers={200: run_shapes.RunPageOut} | ERRORS,
     ),
     Route(
         method="GET",
         path="/v1/runs/{run_id}",
         handler=runs.get_run,
         summary="Get a run",
-        answers={200: run_shapes.RunOut} | _FINDS,
+        answers={200: run_shapes.RunOut} | FINDS,
     ),
     Route(
         method="GET",
@@ -177,7 +182,7 @@ ROUTES: Final = (
         summary="Follow a run as Server-Sent Events",
         description="From its beginning, to its last event. Who comes back behind that is answered 204.",
         query=queries.StreamFrom,
-        answers={200: bytes, 204: None} | _FINDS,
+        answers={200: bytes, 204: None} | FINDS,
         content_type="text/event-stream",
     ),
     Route(
@@ -189,14 +194,14 @@ ROUTES: Final = (
         query=queries.CancelRun,
         body=shapes.End,
         body_optional=True,
-        answers={200: run_shapes.RunOut} | _CHANGES,
+        answers={200: run_shapes.RunOut} | CHANGES,
     ),
     Route(
         method="POST",
         path="/v1/runs/{run_id}/retry",
         handler=runs.retry_run,
         summary="Start a new run with what a failed or cancelled one was given",
-        answers={201: run_shapes.RunOut} | _CHANGES,
+        answers={201: run_shapes.RunOut} | CHANGES,
     ),
     Route(
         method="POST",
@@ -204,7 +209,7 @@ ROUTES: Final = (
         handler=runs.respond_to_run,
         summary="Answer a run that waits",
         body=run_shapes.Respond,
-        answers={200: run_shapes.RunOut} | _CHANGES,
+        answers={200: run_shapes.RunOut} | CHANGES,
     ),
     Route(
         method="GET",
@@ -212,7 +217,7 @@ ROUTES: Final = (
         handler=agents.list_agents,
         summary="List the workspace's agents",
         query=queries.Listing,
-        answers={200: agent_shapes.AgentPage} | _ERRORS,
+        answers={200: agent_shapes.AgentPage} | ERRORS,
     ),
     Route(
         method="POST",
@@ -221,14 +226,14 @@ ROUTES: Final = (
         summary="Register an agent",
         description=_RUNNERS,
         body=agent_shapes.CreateAgent,
-        answers={201: agent_shapes.AgentOut} | _CHANGES,
+        answers={201: agent_shapes.AgentOut} | CHANGES,
     ),
     Route(
         method="GET",
         path="/v1/agents/{agent_id}",
         handler=agents.get_agent,
         summary="Get an agent",
-        answers={200: agent_shapes.AgentOut} | _FINDS,
+        answers={200: agent_shapes.AgentOut} | FINDS,
     ),
     Route(
         method="PUT",
@@ -237,23 +242,24 @@ ROUTES: Final = (
         summary="Register an agent, or replace it",
         description=_RUNNERS,
         body=agent_shapes.PutAgent,
-        answers={200: agent_shapes.AgentOut, 201: agent_shapes.AgentOut, 409: ProblemOut} | _ERRORS,
+        answers={200: agent_shapes.AgentOut, 201: agent_shapes.AgentOut, 409: ProblemOut} | ERRORS,
     ),
     Route(
         method="DELETE",
         path="/v1/agents/{agent_id}",
         handler=agents.delete_agent,
         summary="Remove an agent; what is queued for it fails",
-        answers={204: None} | _FINDS,
+        answers={204: None} | FINDS,
     ),
-    Route(method="GET", path="/v1/me", handler=keys.me, summary="Who am I", answers={200: shapes.Me} | _ERRORS),
+    *mail_routes.ROUTES,
+    Route(method="GET", path="/v1/me", handler=keys.me, summary="Who am I", answers={200: shapes.Me} | ERRORS),
     Route(
         method="GET",
         path="/v1/keys",
         handler=keys.list_keys,
         summary="List the workspace's keys",
         query=queries.Listing,
-        answers={200: shapes.KeyPage} | _ERRORS,
+        answers={200: shapes.KeyPage} | ERRORS,
     ),
     Route(
         method="POST",
@@ -261,14 +267,14 @@ ROUTES: Final = (
         handler=keys.create_key,
         summary="Create a key; its secret is shown once",
         body=shapes.CreateKey,
-        answers={201: shapes.KeyOut} | _CHANGES,
+        answers={201: shapes.KeyOut} | CHANGES,
     ),
     Route(
         method="DELETE",
         path="/v1/keys/{key_id}",
         handler=keys.revoke_key,
         summary="Revoke a key, within seconds everywhere",
-        answers={204: None} | _FINDS,
+        answers={204: None} | FINDS,
     ),
 )
 

@@ -83,7 +83,8 @@ def _tell_other(type: str, body: JsonObject, at_ms: int) -> bytes:
             ended: StreamEventType = "TOOL_ERROR" if body["is_error"] else "TOOL_END"
             return _frame(ended, _json(id=body["id"], name=body["name"], output=body["output"]), at_ms)
         case kinds.RUN_WAITING:
-            asked = _json(title=body["title"], options=body["options"], detail=body["detail"])
+            # One that waits without its agent asks nobody: its event names the wait.
+            asked = _json(**{name: body[name] for name in ("title", "options", "detail", "wait_id") if name in body})
             return _frame("PAUSED", asked, at_ms)
     return b""
 

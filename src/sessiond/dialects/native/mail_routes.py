@@ -1,0 +1,156 @@
+"""The native wire's routes of inboxes, mails and waits."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sessiond.dialects.native import (
+    inbox_shapes,
+    inboxes,
+    mail_shapes,
+    mails,
+    queries,
+    shapes,
+    wait_shapes,
+    waits,
+)
+from sessiond.dialects.native.problems import CHANGES, ERRORS, FINDS, ProblemOut
+from sessiond.web.routes import Route
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/inboxes",
+        handler=inboxes.create_inbox,
+        summary="Make an inbox, with an address of its own",
+        body=inbox_shapes.CreateInbox,
+        body_optional=True,
+        answers={201: inbox_shapes.InboxOut} | CHANGES,
+    ),
+    Route(
+        method="GET",
+        path="/v1/inboxes",
+        handler=inboxes.list_inboxes,
+        summary="List inboxes",
+        query=queries.ListInboxes,
+        answers={200: inbox_shapes.InboxPageOut} | ERRORS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/inboxes/{inbox_id}",
+        handler=inboxes.get_inbox,
+        summary="Get an inbox",
+        answers={200: inbox_shapes.InboxOut} | FINDS,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/inboxes/{inbox_id}",
+        handler=inboxes.delete_inbox,
+        summary="Remove an inbox with its mails; what waits for one is cancelled",
+        answers={204: None} | FINDS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/inboxes/{inbox_id}/mails",
+        handler=mails.list_mails,
+        summary="List an inbox's mails",
+        query=queries.ListMails,
+        answers={200: mail_shapes.MailPageOut} | FINDS,
+    ),
+    Route(
+        method="POST",
+        path="/v1/inboxes/{inbox_id}/mails",
+        handler=mails.put_mail,
+        summary="Put a mail into an inbox: one that is written already, or its fields",
+        body=mail_shapes.MailIn,
+        other_bodies=mails.RAW,
+        answers={201: mail_shapes.MailOut} | CHANGES,
+    ),
+    Route(
+        method="GET",
+        path="/v1/inboxes/{inbox_id}/extractions",
+        handler=mails.list_extractions,
+        summary="List the codes and links that were found in an inbox's mails",
+        query=queries.ListExtractions,
+        answers={200: mail_shapes.ExtractionPageOut} | FINDS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/mails/{mail_id}",
+        handler=mails.get_mail,
+        summary="Get a mail",
+        answers={200: mail_shapes.FullMailOut} | FINDS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/mails/{mail_id}/raw",
+        handler=mails.get_raw_mail,
+        summary="Get a mail as it was sent",
+        answers={200: bytes} | FINDS,
+        content_type=mails.RAW_MAIL,
+    ),
+    Route(
+        method="POST",
+        path="/v1/mails/{mail_id}/extract",
+        handler=mails.extract,
+        summary="Look once more for codes and links in a mail",
+        answers={200: mail_shapes.Extractions} | CHANGES,
+    ),
+    Route(
+        method="POST",
+        path="/v1/waits",
+        handler=waits.create_wait,
+        summary="Make a wait",
+        description="With `wait` the answer is the wait once it has ended, or as it is after that time.",
+        query=queries.WaitFor,
+        body=wait_shapes.CreateWait,
+        answers={201: wait_shapes.WaitOut} | CHANGES,
+    ),
+    Route(
+        method="GET",
+        path="/v1/waits",
+        handler=waits.list_waits,
+        summary="List waits",
+        query=queries.ListWaits,
+        answers={200: wait_shapes.WaitPageOut} | ERRORS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/waits/{wait_id}",
+        handler=waits.get_wait,
+        summary="Get a wait",
+        description="With `wait` the answer is the wait once it has ended, or as it is after that time.",
+        query=queries.WaitFor,
+        answers={200: wait_shapes.WaitOut} | FINDS,
+    ),
+    Route(
+        method="POST",
+        path="/v1/waits/{wait_id}/cancel",
+        handler=waits.cancel_wait,
+        summary="Cancel a wait",
+        body=shapes.End,
+        body_optional=True,
+        answers={200: wait_shapes.WaitOut} | CHANGES,
+    ),
+    Route(
+        method="POST",
+        path="/v1/waits/{wait_id}/complete",
+        handler=waits.complete_wait,
+        summary="Complete a wait for an approval",
+        body=wait_shapes.CompleteWait,
+        body_optional=True,
+        answers={200: wait_shapes.WaitOut} | CHANGES,
+    ),
+    Route(
+        # No GET: whoever shows previews of links would call it.
+        method="POST",
+        path=waits.HOOKS + "{secret}",
+        handler=waits.call_hook,
+        summary="Complete a wait, for whoever has its URL",
+        description="The body is anything of up to 64 KiB.",
+        body=Any,
+        body_optional=True,
+        answers={202: wait_shapes.HookCalled} | dict.fromkeys((400, 404, 413), ProblemOut),
+        public=True,
+    ),
+)
