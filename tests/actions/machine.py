@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sessiond.actions import agents, messages, runs, sessions, work
+from sessiond.actions import agents, messages, runs, sessions, waits, work
 from sessiond.actions.call import Call, itself
 from sessiond.actions.sessions import SessionPatch
 from sessiond.actions.work import Outcome, Work
@@ -32,6 +32,7 @@ from sessiond.core.run import (
     CANCELLED,
     COMPLETED,
     FAILED,
+    QUEUED,
     RUNNING,
     WAITING,
     Answer,
@@ -41,9 +42,12 @@ from sessiond.core.run import (
     Run,
     RunStatus,
     Strategy,
+    WaitFor,
 )
 from sessiond.core.session import NewSession, Status
+from sessiond.core.wait import WaitType
 from sessiond.storage import leases, workspaces
+from sessiond.storage import runs as run_rows
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import caller, text
 from tests.actions.queueing import Eye, Seen, check, settled
@@ -201,7 +205,7 @@ class AnyQueue(RuleBasedStateMachine):
     @precondition(lambda self: self.works)
     @rule(
         number=st.integers(0, 9),
-        doing=st.sampled_from(["write", "ask", "retry", "give back", *OUTCOMES]),
+        doing=st.sampled_from(["write", "ask", "retry", "give back", "park", *OUTCOMES]),
     )
     def a_worker_writes(self, number: int, doing: str) -> None:
         """Also one that was frozen, and does not know that others have gone on."""
@@ -216,7 +220,13 @@ class AnyQueue(RuleBasedStateMachine):
 
     async def doing(self, tx: Tx, taken: Work, doing: str) -> object:
         piece = make_entry(RUN_TEXT, {"text": "x"}, run_id=taken.run.id)
+        if doing == "park" and await self.asks(tx, taken):
+            doing = "write"  # it has no time to wait for anything else
         match doing:
+            case "park":
+                what, wait_id = WaitFor(WaitType.APPROVAL), f"wait_{uuid.uuid4().hex}"
+                outcome = Outcome(status=COMPLETED, entries=(piece,), prompt_tokens=2)
+                return await work.park(tx, taken, outcome, wanted=what, wait_id=wait_id, now_us=self.now_us)
             case "write":
                 wanted = work.append_of(taken.lease, taken.run, (piece,), at_us=self.now_us)
                 return (await work.append(tx, [(taken.lease, wanted)]))[0]
@@ -228,6 +238,24 @@ class AnyQueue(RuleBasedStateMachine):
                 return await work.give_back(tx, taken, Outcome(status=CANCELLED, prompt_tokens=4), now_us=self.now_us)
         outcome = msgspec.structs.replace(OUTCOMES[doing], entries=(piece,))
         return await work.finish(tx, taken, outcome, now_us=self.now_us)
+
+    async def asks(self, tx: Tx, taken: Work) -> bool:
+        run = await run_rows.find(tx, self.me.workspace_id, taken.run.id, user_id=None)
+        return run is not None and run.status is WAITING
+
+    @rule(number=any_one, how=st.sampled_from(["complete", "cancel"]))
+    def what_a_run_waits_for_ends(self, number: int, how: str) -> None:
+        found = [run for run in self.look().runs if run.wait_id is not None]
+        if not found:
+            return
+        run = found[number % len(found)]
+        assert run.wait_id is not None
+        if how == "complete":
+            self.bench.do(waits.complete(self.call(), run.wait_id, {}, itself))
+        else:
+            self.bench.do(waits.cancel(self.call(), run.wait_id, itself))
+        (after,) = (one for one in self.look().runs if one.id == run.id)
+        assert (after.status, after.wait_id, after.attempts) == (QUEUED, None, run.attempts)
 
     @rule(worker=st.sampled_from(WORKERS))
     def a_worker_beats(self, worker: str) -> None:
@@ -254,7 +282,7 @@ class AnyQueue(RuleBasedStateMachine):
     @rule(number=any_one)
     def a_run_is_answered(self, number: int) -> None:
         run = self.pick(number, WAITING)
-        if run is not None:
+        if run is not None and run.wait_id is None:
             assert self.tried(runs.respond(self.call(), run.id, Answer("y"), itself))
 
     @rule(session_id=any_session, status=st.sampled_from([Status.PAUSED, Status.ACTIVE, Status.COMPLETED]))
@@ -293,6 +321,8 @@ class AnyQueue(RuleBasedStateMachine):
         for run in seen.runs:
             if run.ended:
                 assert self.over.setdefault(run.id, settled(run)) == settled(run), "an ended run never changes"
+            if run.wait_id is not None:
+                assert not self.bench.do(waits.get(self.call(), run.wait_id)).ended, "what waits goes on in the end"
         assert self.over.keys() <= {run.id for run in seen.runs}
 
     def teardown(self) -> None:
@@ -310,6 +340,8 @@ class AnyQueue(RuleBasedStateMachine):
             for taken in [taken for taken in self.works if taken.lease.worker == "last"]:
                 self.write(lambda tx, taken=taken: self.doing(tx, taken, "completes"))  # type: ignore[misc]
             self.works = []
+            while any(run.wait_id is not None for run in self.look().runs):
+                self.what_a_run_waits_for_ends(0, "complete")
             if all(run.ended for run in self.look().runs):
                 break
         assert all(run.ended for run in self.look().runs), "every run ends"

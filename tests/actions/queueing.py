@@ -61,7 +61,12 @@ class Seen(msgspec.Struct, frozen=True):
     events: list[Logged]
 
     def under_way(self, agent_id: str) -> int:
-        return sum(run.agent_id == agent_id and run.status in (RUNNING, WAITING) for run in self.runs)
+        return sum(run.agent_id == agent_id and is_under_way(run) for run in self.runs)
+
+
+def is_under_way(run: Run) -> bool:
+    """Whether a worker has it."""
+    return run.status in (RUNNING, WAITING) and run.wait_id is None
 
 
 class Eye:
@@ -143,7 +148,9 @@ def _check_log(session: Row, log: Sequence[Logged]) -> None:
 
 def _check_queue(session: Row, runs: Sequence[Run]) -> None:
     waiting = [run for run in runs if not run.ended]
-    under_way = [run for run in waiting if run.status in (RUNNING, WAITING)]
+    under_way = [run for run in waiting if is_under_way(run)]
+    parked = [run for run in waiting if run.wait_id is not None]
+    assert parked in ([], waiting[:1]), "who waits without a worker keeps its place"
     assert session.open_runs == len(waiting)
     assert (session.prompt_tokens, session.completion_tokens) == (
         sum(run.prompt_tokens for run in runs),
@@ -151,7 +158,7 @@ def _check_queue(session: Row, runs: Sequence[Run]) -> None:
     )
     if session.lease_owner is None:
         assert not under_way, "whoever works on a session has its lease"
-        idle = session.status != Status.ACTIVE or not waiting
+        idle = session.status != Status.ACTIVE or not waiting or bool(parked)
         assert (session.ready_at_us is None) == idle, "a session is due exactly while there is something to do"
         assert session.ready_agent_id == (waiting[0].agent_id if waiting else None)
     else:
@@ -179,7 +186,8 @@ def _check_run(run: Run, events: Sequence[Logged]) -> None:
     assert types[RUN_QUEUED] == 1
     assert types[ANSWER] <= (run.status is COMPLETED)
     assert sum(types[end] for end in ENDS) == run.ended, "a run ends once"
-    assert (run.ask is not None) == (run.status is WAITING)
+    assert (run.ask is not None) == (run.status is WAITING and run.wait_id is None)
+    assert run.wait_id is None or run.status is WAITING
     assert not run.ended or run.cancel_requested_at_us is None or run.status is CANCELLED
     if run.ended:
         assert (events[-1].type, events[-1].seq) == (RUN_ENDS[run.status], run.ended_seq), "and says no more"

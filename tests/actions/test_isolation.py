@@ -10,7 +10,19 @@ from typing import Any, Final
 
 import pytest
 
-from sessiond.actions import agents, audit, events, keys, messages, runs, sessions, timeline
+from sessiond.actions import (
+    agents,
+    audit,
+    events,
+    inboxes,
+    keys,
+    mails,
+    messages,
+    runs,
+    sessions,
+    timeline,
+    waits,
+)
 from sessiond.actions.call import Call, itself
 from sessiond.actions.keys import NewKey
 from sessiond.actions.sessions import IfExists, SessionPatch
@@ -18,12 +30,15 @@ from sessiond.core.agent import NewAgent
 from sessiond.core.caller import ALL_SCOPES, Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.event import Event
+from sessiond.core.inbox import Inbox, InboxFilter, NewInbox
 from sessiond.core.page import LogPage
 from sessiond.core.run import Answer, Run, RunFilter
 from sessiond.core.session import NewSession, Session, SessionFilter
+from sessiond.core.wait import NewWait, WaitFilter, WaitType
 from sessiond.storage import events as storage_events
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, gathered, make_workspaces, text
+from tests.actions.mailing import raw_mail
 
 READ, WRITE, ADMIN, HOST = Scope
 
@@ -51,6 +66,34 @@ async def _run_of(call: Call, session: Session) -> Run:
 def _on_the_run(act: Callable[[Call, Run], Awaitable[object]]) -> Act:
     async def on_the_session(call: Call, session: Session) -> object:
         return await act(call, await _run_of(call, session))
+
+    return on_the_session
+
+
+async def _inbox_of(call: Call) -> Inbox:
+    page = await inboxes.read_page(Call(call.engine, ME), InboxFilter(session_id="s"), limit=1)
+    return page.inboxes[0]
+
+
+def _on_the_inbox(act: Callable[[Call, Inbox], Awaitable[object]]) -> Act:
+    async def on_the_session(call: Call, _: Session) -> object:
+        return await act(call, await _inbox_of(call))
+
+    return on_the_session
+
+
+def _on_the_mail(act: Callable[[Call, str], Awaitable[object]]) -> Act:
+    async def on_the_session(call: Call, session: Session) -> object:
+        _, found, _ = await mails.read_page(Call(call.engine, ME), (await _inbox_of(call)).id, limit=1)
+        return await act(call, found[-1].id)
+
+    return on_the_session
+
+
+def _on_the_wait(act: Callable[[Call, str], Awaitable[object]]) -> Act:
+    async def on_the_session(call: Call, _: Session) -> object:
+        page = await waits.read_page(Call(call.engine, ME), WaitFilter(session_id="s"), descending=False, limit=1)
+        return await act(call, page.waits[0].id)
 
     return on_the_session
 
@@ -96,6 +139,8 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     messages.read_all: (READ, lambda call, session: gathered(messages.read_all(call, session))),
     timeline.read_steps: (READ, lambda call, session: gathered(timeline.read_steps(call, session))),
     runs.start: (WRITE, lambda call, session: runs.start(call, session.id, itself, message=text("x"))),
+    inboxes.create: (WRITE, lambda call, session: make_inbox(call, session.id)),
+    waits.create: (WRITE, lambda call, session: waits.create(call, _approval(session.id), itself)),
 }
 ON_A_RUN: Final[dict[Any, tuple[Scope, Act]]] = {
     runs.get: (READ, _on_the_run(lambda call, run: runs.get(call, run.id))),
@@ -105,11 +150,34 @@ ON_A_RUN: Final[dict[Any, tuple[Scope, Act]]] = {
     runs.retry: (WRITE, _on_the_run(lambda call, run: runs.retry(call, run.id, itself))),
     runs.respond: (WRITE, _on_the_run(lambda call, run: runs.respond(call, run.id, Answer(), itself))),
 }
+ON_AN_INBOX: Final[dict[Any, tuple[Scope, Act]]] = {
+    inboxes.get: (READ, _on_the_inbox(lambda call, inbox: inboxes.get(call, inbox.id))),
+    mails.read_page: (READ, _on_the_inbox(lambda call, inbox: mails.read_page(call, inbox.id, limit=9))),
+    mails.receive: (WRITE, _on_the_inbox(lambda call, inbox: mails.receive(call, inbox.id, raw_mail(), itself))),
+}
+ON_A_MAIL: Final[dict[Any, tuple[Scope, Act]]] = {
+    mails.get: (READ, _on_the_mail(mails.get)),
+    mails.get_raw: (READ, _on_the_mail(mails.get_raw)),
+    mails.extract_again: (WRITE, _on_the_mail(lambda call, mail_id: mails.extract_again(call, mail_id, itself))),
+}
+ON_A_WAIT: Final[dict[Any, tuple[Scope, Act]]] = {
+    waits.get: (READ, _on_the_wait(waits.get)),
+    waits.wait: (READ, _on_the_wait(lambda call, wait_id: waits.wait(call, wait_id, timeout_seconds=0))),
+    waits.complete: (WRITE, _on_the_wait(lambda call, wait_id: waits.complete(call, wait_id, {}, itself))),
+    waits.cancel: (WRITE, _on_the_wait(lambda call, wait_id: waits.cancel(call, wait_id, itself))),
+}
+REMOVES: Final[dict[Any, tuple[Scope, Act]]] = {
+    inboxes.delete: (WRITE, _on_the_inbox(lambda call, inbox: inboxes.delete(call, inbox.id, itself))),
+}
 ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     sessions.create: (WRITE, lambda call, _: sessions.create(call, NewSession(), itself, session_id="new")),
     sessions.read_page: (READ, lambda call, _: sessions.read_page(call, SessionFilter(), limit=10)),
     # It is given sessions that its caller was let read.
     messages.read_each: (READ, _each),
+    inboxes.read_ids: (READ, lambda call, session: inboxes.read_ids(call, session.id)),
+    mails.read_of_session: (READ, lambda call, session: mails.read_of_session(call, session.id, after=None, limit=9)),
+    inboxes.read_page: (READ, lambda call, _: inboxes.read_page(call, InboxFilter(), limit=10)),
+    waits.read_page: (READ, lambda call, _: waits.read_page(call, WaitFilter(), limit=10)),
     keys.create: (ADMIN, lambda call, _: keys.create(call, NewKey(), itself)),
     keys.read_page: (ADMIN, lambda call, _: keys.read_page(call, limit=10)),
     keys.revoke: (ADMIN, lambda call, _: keys.revoke(call, "key_1", itself)),
@@ -138,10 +206,18 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 
 def test_every_action_is_in_these_tables() -> None:
-    known = ON_A_SESSION | ON_A_RUN | ON_A_WORKSPACE
-    for module in (sessions, messages, events, timeline, keys, audit, runs, agents):
+    known = ON_A_SESSION | ON_A_RUN | ON_AN_INBOX | ON_A_MAIL | ON_A_WAIT | REMOVES | ON_A_WORKSPACE
+    for module in (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits):
         for action in public_actions(module):
             assert action in known, f"{module.__name__}.{action.__name__}"
+
+
+async def make_inbox(call: Call, session_id: str) -> Inbox:
+    return await inboxes.create(call, NewInbox(session_id=session_id), itself, domain="inbox.example")
+
+
+def _approval(session_id: str) -> NewWait:
+    return NewWait(type=WaitType.APPROVAL, session_id=session_id)
 
 
 async def make_mine(engine: Engine) -> Session:
@@ -152,6 +228,9 @@ async def make_mine(engine: Engine) -> Session:
     await agents.register(Call(engine, ME), "a", NewAgent(runner="echo"), itself)
     await sessions.patch(Call(engine, ME), "s", SessionPatch(agent_id="a"), itself)
     await runs.start(Call(engine, ME), "s", itself)
+    inbox = await make_inbox(Call(engine, ME), "s")
+    await mails.receive(Call(engine, ME), inbox.id, raw_mail("secret"), itself)
+    await waits.create(Call(engine, ME), _approval("s"), itself)
     return await sessions.get(Call(engine, ME), "s")
 
 
@@ -185,6 +264,22 @@ async def test_to_a_stranger_a_session_is_not_there(engine: Engine, stranger: Ca
             await runs.get(Call(engine, stranger), "never was")
         if action is not runs.follow_run:  # it is given a run that its caller was let read, and looks for its session
             assert refused.value.message == missing.value.message, action.__name__
+    stranger_s = Call(engine, stranger)
+    for table, get in (
+        (ON_AN_INBOX | REMOVES, inboxes.get),
+        (ON_A_MAIL, mails.get),
+        (ON_A_WAIT, waits.get),
+    ):
+        for action, (_, act) in table.items():
+            with pytest.raises(NotFound) as refused:
+                await act(stranger_s, mine)
+            with pytest.raises(NotFound) as missing:
+                await get(stranger_s, "never was")
+            assert refused.value.message == missing.value.message, action.__name__
+    assert (await inboxes.read_page(stranger_s, InboxFilter(), limit=9)).inboxes == []
+    assert (await inboxes.read_page(stranger_s, InboxFilter(session_id="s"), limit=9, with_total=True)).total == 0
+    assert (await waits.read_page(stranger_s, WaitFilter(), limit=9)).waits == []
+    assert (await waits.read_page(stranger_s, WaitFilter(session_id="s"), limit=9, with_total=True)).total == 0
     for wanted in (RunFilter(), RunFilter(session_ids=("s",)), RunFilter(agent_ids=("a",))):
         found = await runs.read_page(Call(engine, stranger), wanted, limit=10, with_total=True)
         assert (found.runs, found.total) == ([], 0)
@@ -222,7 +317,8 @@ async def test_an_id_taken_by_another_user_is_a_conflict_and_by_another_workspac
 async def test_an_action_asks_for_its_scope_and_for_no_other(engine: Engine, scope: Scope) -> None:
     mine = await make_mine(engine)
 
-    for needed, act in [*ON_A_RUN.values(), *ON_A_SESSION.values(), *ON_A_WORKSPACE.values()]:
+    tables = (ON_AN_INBOX, ON_A_MAIL, ON_A_WAIT, REMOVES, ON_A_RUN, ON_A_SESSION, ON_A_WORKSPACE)
+    for needed, act in [entry for table in tables for entry in table.values()]:
         without = caller(scopes=frozenset(Scope) - {scope})
         if scope is needed:
             with pytest.raises(Forbidden, match=scope):

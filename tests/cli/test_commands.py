@@ -94,6 +94,23 @@ def test_a_workspace_that_was_made_has_keys_of_its_own(database: str) -> None:
     assert [line.split()[:3] for line in listed.splitlines()[1:]] == [[key["id"], "-", "revoked"]]
 
 
+def test_a_workspace_is_told_how_long_to_keep_what_has_ended(database: str) -> None:
+    def retention(seconds: int | None) -> bool:
+        listed = run_json("workspaces", "list", "--database", database)
+        return bool({each["id"]: each["retention_seconds"] for each in listed}["acme"] == seconds)
+
+    run_json("workspaces", "create", "acme", "--database", database)
+    assert retention(None)
+
+    assert run_json("workspaces", "set", "acme", "--retention", "36h", "--database", database)["id"] == "acme"
+    assert retention(129_600)
+    assert "36h" in run("workspaces", "list", "--database", database).stdout
+
+    run("workspaces", "set", "acme", "--retention", "forever", "--database", database)
+    assert retention(None)
+    assert "no such workspace" in refusal("workspaces", "set", "nope", "--retention", "1d", "--database", database)
+
+
 def test_what_is_piped_is_plain(database: str) -> None:
     printed = (
         run("keys", "create", "--database", database).stdout + run("workspaces", "list", "--database", database).stdout

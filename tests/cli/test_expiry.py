@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from sessiond.cli.expiry import parse_expiry
+from sessiond.cli.expiry import parse_expiry, parse_retention
 
 NOW_US = 1_795_287_284_000_000  # 2026-11-21T18:54:44Z
 DAY_US = 86_400_000_000
@@ -44,3 +44,10 @@ def test_a_key_without_either_does_not_expire() -> None:
 def test_what_is_no_time_to_come_is_refused(expires_in: str | None, expires_at: str | None) -> None:
     with pytest.raises(typer.BadParameter):
         parse_expiry(expires_in, expires_at, now_us=NOW_US)
+
+
+def test_how_long_something_is_kept() -> None:
+    assert [parse_retention(text) for text in ("forever", "0s", "90m", "30d")] == [None, 0, 5_400, 2_592_000]
+    for text in ("", "30", "1y", "-1d", "999999999w"):
+        with pytest.raises(typer.BadParameter):
+            parse_retention(text)

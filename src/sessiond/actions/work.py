@@ -227,9 +227,7 @@ async def park(tx: Tx, work: Work, outcome: Outcome, *, wanted: WaitFor, wait_id
     after = replace(_with_usage(run, outcome).become(WAITING, now_us), wait_id=wait_id, waits=run.waits + 1)
     await runs.save(tx, after)
     by = Author(run.workspace_id, actor_of(run), now_us)
-    new = replace(
-        wanted.make(since_us=now_us - outcome.duration_us), session_id=session.id, user_id=session.user_id
-    )
+    new = replace(wanted.make(since_us=now_us - outcome.duration_us), session_id=session.id, user_id=session.user_id)
     entries = (*outcome.entries, make_entry(RUN_WAITING, {"wait_id": wait_id}, run_id=run.id))
     # What the run itself has said is nothing that it waits for.
     behind = replace(session, last_seq=session.last_seq + len(entries))

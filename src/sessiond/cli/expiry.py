@@ -62,4 +62,7 @@ def parse_retention(text: str) -> int | None:
 
 def _parse_span(text: str) -> timedelta | None:
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    return int(match[1]) * UNITS[match[2]] if match else None
+    try:
+        return int(match[1]) * UNITS[match[2]] if match else None
+    except OverflowError:
+        return None
