@@ -49,6 +49,7 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 GIVE_BACK_SECONDS: Final = 4.0  # an agent that is told to stop is gone within two
 HOUSEKEEPING_SECONDS: Final = 2.0
 CRASH_LOOP_SECONDS: Final = 2.0
+SWITCH_SECONDS: Final = 0.0005  # Python's own 0.005, some times in one turn of the loop, would be felt
 
 
 @asynccontextmanager
@@ -71,7 +72,7 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             mail_domain=settings.mail_domain,
         )
         try:
-            async with _running(_keep_house(site)), _running(Sweeper(engine).work()):
+            async with running(_keep_house(site)), running(Sweeper(engine).work()):
                 yield site
         finally:
             with suppress(SessiondError):
@@ -81,7 +82,7 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
 
 
 @asynccontextmanager
-async def _running(chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Have something that never ends by itself go on until the block ends."""
     task = asyncio.create_task(chores)
     try:
@@ -213,7 +214,7 @@ async def _do_runs(settings: Settings, announce: Callable[[str], None]) -> int:
     stop = _stop_on_signals()
     engine = await _open_engine(settings)
     try:
-        async with _running(Sweeper(engine).work()), open_worker(settings, engine) as worker:
+        async with running(Sweeper(engine).work()), open_worker(settings, engine) as worker:
             announce(worker.name)
             await stop.wait()
     finally:
@@ -245,6 +246,8 @@ async def _serve(
         # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
         gc.freeze()
+        # Mails are read in a thread. Each time the loop asks SQLite it has to get the interpreter back from there.
+        sys.setswitchinterval(SWITCH_SECONDS)
         running, stopping = asyncio.create_task(server.serve([held.http])), asyncio.create_task(stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

@@ -81,11 +81,24 @@ def _place(held: socket.socket) -> str:
 
 
 def load_certificate(settings: Settings) -> ssl.SSLContext | None:
-    if settings.smtp_certificate is None:
+    """Return what STARTTLS is offered with, if it is.
+
+    Raises:
+        ServeError: the files cannot be used.
+    """
+    certificate, key = settings.smtp_certificate, settings.smtp_certificate_key
+    if certificate is None:
+        if key is not None:
+            raise ServeError(f"the key {key} is of no use without a certificate: name one with --smtp-certificate")
         return None
+    named = f"the certificate {certificate}" + (f" with the key {key}" if key is not None else "")
+
+    def refuse() -> str:
+        raise ServeError(f"{named} cannot be used: the key has a password, and nobody is there to say it")
+
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.smtp_certificate, settings.smtp_certificate_key)
+        context.load_cert_chain(certificate, key, password=refuse)  # else OpenSSL asks, and waits
     except (OSError, ssl.SSLError) as error:
-        raise ServeError(f"the certificate {settings.smtp_certificate} cannot be used: {error}") from error
+        raise ServeError(f"{named} cannot be used: {error}") from error
     return context

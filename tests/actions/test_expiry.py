@@ -224,6 +224,20 @@ async def test_a_session_that_goes_on_is_kept(engine: Engine) -> None:
     assert (await sessions.get(Call(engine, ME), "s")).status is ACTIVE
 
 
+async def test_a_session_that_has_begun_to_go_does_not_go_on(engine: Engine) -> None:
+    await make_workspaces(engine)
+    await create(engine, "s")
+    await append(engine, "s", *["x"] * expiry.EVENTS_MAX)
+    await sessions.complete(Call(engine, ME), "s", itself)
+    assert await delete_ended(engine) == expiry.EVENTS_MAX
+
+    with pytest.raises(NotFound):
+        await sessions.patch(Call(engine, ME), "s", SessionPatch(status=ACTIVE), itself)
+
+    assert await delete_ended(engine) > 0
+    assert await delete_ended(engine) == 0
+
+
 async def test_a_session_that_somebody_has_in_hand_is_left_for_later(engine: Engine, database: str) -> None:
     if engine.name == "sqlite":
         return  # there nobody has anything in hand

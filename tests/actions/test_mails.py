@@ -10,7 +10,7 @@ import pytest
 
 from sessiond.actions import inboxes, mails, sessions, waits
 from sessiond.actions.call import Call, itself
-from sessiond.actions.mails import Mailboxes
+from sessiond.actions.mails import DELIVERIES_MAX, Mailboxes
 from sessiond.core import inbox as limits
 from sessiond.core.errors import NotFound, SessiondError, TooLarge
 from sessiond.core.inbox import Inbox
@@ -27,6 +27,7 @@ from tests.actions.mailing import (
     deliver,
     ends,
     get_wait,
+    held,
     log_of,
     make_inbox,
     make_wait,
@@ -341,3 +342,25 @@ async def test_a_mail_a_cancellation_and_the_end_of_an_inbox_at_once_end_a_wait_
         told = [body_of(event)["wait_id"] for event in log if event.type in ("wait.completed", "wait.cancelled")]
         assert sorted(told) == sorted(wait.id for wait in made if wait.session_id == session_id)
     assert await count_deadlocks(engine, database) == 0
+
+
+async def test_mails_that_wait_for_one_session_leave_the_database_to_others(engine: Engine, database: str) -> None:
+    if engine.name == "sqlite":
+        return  # it has one writer, and nobody who reads waits for it
+    await create(engine, "s")
+    inbox = await make_inbox(engine, "s")
+    async with another_engine(database) as other:  # with five connections
+        mailboxes = Mailboxes(other)
+        async with held(engine, "s"):
+            coming = [asyncio.create_task(mailboxes.deliver([inbox.address], raw_mail(), sender="")) for _ in range(20)]
+            waiting = (
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            async with asyncio.timeout(20):
+                while (await query(database, waiting))[0][0] < DELIVERIES_MAX:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                assert await inboxes.get(Call(other, ME), inbox.id) == inbox
+        await asyncio.gather(*coming)
+
+    assert (await inboxes.get(Call(engine, ME), inbox.id)).mail_count == 20

@@ -624,12 +624,17 @@ async def test_a_recording_without_its_beginning_is_refused(engine: Engine) -> N
 
 
 async def rerun_edited(
-    engine: Engine, edit: Callable[[Event], Event | None], *, new_id: str = "again", **how: Any
+    engine: Engine,
+    edit: Callable[[Event], Event | None],
+    *,
+    new_id: str = "again",
+    reorder: Callable[[list[Event]], list[Event]] = list,
+    **how: Any,
 ) -> list[Comparison]:
     """Run the recorded session again as if its log said something else; None leaves an event out."""
     call = Call(engine, ME)
     recording = await replays.read(call, "recorded")
-    edited = [after for event in recording.events if (after := edit(event)) is not None]
+    edited = [after for event in reorder([*recording.events]) if (after := edit(event)) is not None]
     told = replays.rerun_recording(
         call,
         msgspec.structs.replace(recording, events=edited),
@@ -674,6 +679,28 @@ async def test_a_webhook_that_was_called_is_called_again(engine: Engine, worker:
 
     assert drift(compared) == []
     assert compared[-1].output == {"status": "completed", "type": "webhook"}
+
+
+async def test_a_webhook_whose_wait_has_ended_otherwise_is_told_and_the_rest_goes_on(
+    engine: Engine, worker: Worker
+) -> None:
+    await make_a_plain_one(engine)
+    made = await waits.create(Call(engine, ME), NewWait(type=WaitType.WEBHOOK, session_id="recorded"), itself)
+    assert made.hook is not None
+    await sessions.complete(Call(engine, ME), "recorded", itself)
+    completed = {"wait_id": made.wait.id, "type": "webhook", "result": {"paid": True}}
+
+    def edit(event: Event) -> Event:
+        if event.type != "wait.cancelled":
+            return event
+        return msgspec.structs.replace(event, type="wait.completed", body=msgspec.json.encode(completed))
+
+    def complete_first(recorded: list[Event]) -> list[Event]:
+        return sorted(recorded, key=lambda event: event.type == "wait.cancelled")
+
+    compared = await rerun_edited(engine, edit, reorder=complete_first)
+
+    assert drift(compared) == [("await_wait", None, CHANGED, "its status differs")]
 
 
 async def test_what_a_recording_does_not_have_cannot_be_done(engine: Engine, worker: Worker) -> None:

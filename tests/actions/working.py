@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import agents, events, runs, sessions, work
+from sessiond.actions.briefs import read_brief
 from sessiond.actions.call import Call, itself
 from sessiond.actions.work import Claimed, Outcome, Work
 from sessiond.core.agent import NewAgent
@@ -92,7 +93,7 @@ async def do_one(engine: Engine, answer: str = "done", *, at_us: int = NOW) -> R
 
 async def brief_of(engine: Engine, taken: Work) -> Brief:
     session = await get_session(engine, taken.lease.session_id)
-    return await engine.scan(lambda tx: work.read_brief(tx, taken, session))
+    return await engine.scan(lambda tx: read_brief(tx, taken, session))
 
 
 async def history(engine: Engine, taken: Work) -> list[Any]:

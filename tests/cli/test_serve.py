@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.cli.program import SECRET, Started, refusal, run, run_json, start, wait_until
 from tests.conftest import make_database
@@ -91,6 +95,42 @@ def test_a_port_in_use_is_refused_before_a_database_is_made(first: Started, tmp_
     assert f"cannot listen on 127.0.0.1:{first.port}" in said
     assert "--port" in said
     assert not list(tmp_path.iterdir())
+
+
+def make_certificate(folder: Path, *, password: bytes) -> tuple[Path, Path]:
+    """Make a certificate signed by itself, and the file of its key, which needs a password."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    unsigned = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now)
+    hidden = serialization.BestAvailableEncryption(password)
+    folder.mkdir()
+    certificate, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(unsigned.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
+    return certificate, key_file
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (["--smtp-certificate", "none.pem"], "the certificate none.pem cannot be used: [Errno 2]"),
+        (["--smtp-certificate", "{certificate}"], "cannot be used: [SSL]"),
+        (["--smtp-certificate", "{certificate}", "--smtp-certificate-key", "none.pem"], "with the key none.pem cannot"),
+        (["--smtp-certificate", "{certificate}", "--smtp-certificate-key", "{key}"], "the key has a password"),
+        (["--smtp-certificate-key", "{key}"], "of no use without a certificate"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_refused_before_a_database_is_made(
+    tmp_path: Path, files: list[str], why: str
+) -> None:
+    kept = tmp_path / "kept"
+    certificate, key = make_certificate(kept, password=b"secret")
+    flags = [flag.format(certificate=certificate, key=key) for flag in files]
+
+    said = refusal("serve", "--database", f"sqlite:///{tmp_path}/never.db", "--port", "0", "--smtp-port", "0", *flags)
+
+    assert why in said
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_the_doctor_knows_a_running_server(first: Started, shared: str) -> None:

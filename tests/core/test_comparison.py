@@ -34,6 +34,7 @@ RENAMED: Final = {"sess_recorded": "sess_again", "a@x": "b@x", "inb_0123456789":
         ("in sess_recorded!", "in sess_again!"),
         ({"inbox": "inb_0123456789", "of": ["sess_recorded"]}, {"inbox": "inb_9876543210", "of": ["sess_again"]}),
         ("see msg_12.sess_recorded", "see msg_15.sess_again"),
+        ("Made:\nsess_recorded\tmsg_1.x", "Made:\nsess_again\tmsg_2.x"),
         ("sess_recorded", "sess_recorded"),
     ],
 )
@@ -51,6 +52,7 @@ def test_ids_and_the_order_of_fields_are_no_difference(recorded: Any, now: Any) 
         ("sess_recordeds", "sess_agains"),
         ("a@x", "b@x"),  # too short to be known for sure
         ({"a": 1}, {"a": 1, "b": 2}),
+        ("a\nsess_recorded", "a\\nsess_again"),
     ],
 )
 def test_what_else_differs_is_a_difference(recorded: Any, now: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from sessiond.core.event import (
     CALL_TOOL,
     RUN_AGENT,
@@ -16,7 +20,7 @@ from sessiond.core.event import (
 )
 from sessiond.core.ids import SessionId
 from sessiond.core.message import Role, make_message
-from sessiond.core.timeline import make_steps
+from sessiond.core.timeline import HIDDEN, Steps, make_steps, show
 
 
 def event(seq: int, entry: Entry, duration_us: int | None = 5) -> Event:
@@ -83,3 +87,35 @@ def test_a_run_and_the_tools_it_used_are_steps() -> None:
             {"status": "completed", "output": "ho", "error": None},
         ),
     ]
+
+
+def test_steps_that_are_asked_for_one_by_one_are_the_same() -> None:
+    steps = Steps(LOG)
+
+    assert [step for event in LOG if (step := steps.find(event)) is not None] == make_steps(LOG)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "db_passwd", "passcode", "X-API-Key", "accessKey", "signing_key", "accessToken", "tokens", "Cookie"],
+)
+def test_what_is_named_like_a_secret_is_hidden(name: str) -> None:
+    assert show({"in": [{name: "hush"}]}) == {"in": [{name: HIDDEN}]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt_tokens": 7, "tokens": 8, "token_count": 9, "maxTokens": 4096, "tokens_used": {"in": 1, "out": [2.5]}},
+        {"tokenizer": "o200k", "access_key_id": "k1", "keyboard": "qwerty", "monkey": "see"},
+        {"password": None, "token": "", "secrets": []},
+    ],
+)
+def test_counts_of_tokens_and_what_is_only_named_alike_are_shown(said: Any) -> None:
+    assert show(said) == said
+
+
+def test_text_among_tokens_is_hidden() -> None:
+    said = {"tokens": ["hush", {"value": "hush", "left": 3, "password": 1234}]}
+
+    assert show(said) == {"tokens": [HIDDEN, {"value": HIDDEN, "left": 3, "password": HIDDEN}]}

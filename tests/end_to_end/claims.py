@@ -20,6 +20,8 @@ TABLE: Final = Table(DIALECTS, documents=openapi_routes(DIALECTS))
 CLAIMS: Final = tuple(TABLE)
 ASKED: Final = tuple(claim for claim in CLAIMS if not claim.route.public)
 """The claims that need a key."""
+ONCE: Final = tuple(claim for claim in ASKED if claim.prefixed)
+"""Each of these routes once: at the root it is the same one."""
 NATIVE: Final = DIALECTS[0]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.web.routes import Claim
-from tests.end_to_end.claims import ASKED, CLAIMS, fields_of, key_for, name_of, params_of, path_of
+from tests.end_to_end.claims import ASKED, CLAIMS, ONCE, fields_of, key_for, name_of, params_of, path_of
 from tests.serving import TLS, Serving, Tenant
 
 MARKER: Final = "Geheimnis-5e0f"
@@ -80,7 +80,14 @@ class Names(msgspec.Struct, frozen=True):
             "inboxId": self.inbox,
             "messageId": self.mail,
         }
-        how = {"status": "active", "include": None, "if_exists": "return", "scopes": ["sessions:read"], "dialect": None}
+        how = {
+            "mode": "rerun",
+            "status": "active",
+            "include": None,
+            "if_exists": "return",
+            "scopes": ["sessions:read"],
+            "dialect": None,
+        }
         runs = {
             "input": "mine",
             "message": "mine",
@@ -278,7 +285,7 @@ def test_no_route_shows_or_changes_anything_of_another_workspace(serving: Servin
     assert other.look() == before
 
 
-@pytest.mark.parametrize("claim", [claim for claim in ASKED if params_of(claim)], ids=name_of)
+@pytest.mark.parametrize("claim", [claim for claim in ONCE if params_of(claim)], ids=name_of)
 def test_what_is_another_workspaces_looks_like_what_never_was(serving: Serving, other: Other, claim: Claim) -> None:
     stranger, mine = make_stranger(serving)
     strange = Names(NEVER_WAS, f"msg_3.{NEVER_WAS}", "key_never", "never-agent", "never-user", "never-task", "run_0")
@@ -337,7 +344,7 @@ def test_without_a_key_nothing_of_a_workspace_is_to_be_seen(serving: Serving, ot
 
 
 # Agents are their workspace's, and read by all who read in it.
-OF_USERS: Final = [claim for claim in ASKED if not claim.path.startswith("/v1/agents")]
+OF_USERS: Final = [claim for claim in ONCE if not claim.path.startswith("/v1/agents")]
 
 
 @pytest.mark.parametrize("claim", OF_USERS, ids=name_of)

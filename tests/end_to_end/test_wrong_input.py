@@ -20,6 +20,7 @@ from sessiond.web.routes import Claim
 from tests.end_to_end.claims import (
     ASKED,
     CLAIMS,
+    ONCE,
     TABLE,
     action_of,
     assert_refused,
@@ -268,7 +269,6 @@ def is_stream(claim: Claim) -> bool:
 
 
 # Each route once: at the root it is the same one, which tests of credentials, ids and methods show.
-ONCE: Final = [claim for claim in ASKED if claim.prefixed]
 WITH_BODY: Final = [claim for claim in ONCE if claim.route.body is not None]
 
 
@@ -453,7 +453,7 @@ def test_a_wrong_query_is_refused_and_an_odd_one_does_no_harm(tenant: Tenant, cl
             watched.try_it(f"{path}?{query}")
 
 
-@pytest.mark.parametrize("claim", [claim for claim in ASKED if params_of(claim)], ids=name_of)
+@pytest.mark.parametrize("claim", [claim for claim in ONCE if params_of(claim)], ids=name_of)
 def test_an_odd_id_is_nobodys_or_refused(tenant: Tenant, claim: Claim) -> None:
     with watching(tenant, claim) as watched:
         for name in params_of(claim):
@@ -464,7 +464,7 @@ def test_an_odd_id_is_nobodys_or_refused(tenant: Tenant, claim: Claim) -> None:
                 watched.refuse(path_of(claim, {**watched.mine, name: segment}), json=_right_body(claim))
 
 
-@pytest.mark.parametrize("claim", [claim for claim in ASKED if params_of(claim)], ids=name_of)
+@pytest.mark.parametrize("claim", [claim for claim in ONCE if params_of(claim)], ids=name_of)
 def test_an_empty_id_is_refused(tenant: Tenant, claim: Claim) -> None:
     with watching(tenant, claim) as watched:
         for name in params_of(claim):

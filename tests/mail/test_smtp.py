@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import tracemalloc
@@ -309,6 +310,32 @@ def test_who_hangs_up_hard_is_no_warning(listener: Listening) -> None:
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.say(said)
     wait_until(lambda: listener.open_connections == 0)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n.\r\n"], ids=["in the mail", "while it is stored"])
+def test_who_hangs_up_leaves_no_mail_in_memory(loop: str, end: bytes) -> None:
+    with listening(loop) as running:
+        running.inboxes.open.clear()
+        gc.collect()
+        gc.disable()  # it comes as it likes, and does not know how much is kept
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                with connect(running) as client:
+                    client.begin()
+                    client.say(b"x" * 900_000 + end)
+                    wait_until(lambda: any(one.held_bytes > 800_000 for one in running.listener.connections.open))
+                    if end:
+                        wait_until(running.inboxes.delivering.is_set)
+                        running.inboxes.delivering.clear()
+                    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                wait_until(lambda: running.open_connections == 0)
+            left, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+    assert left < 2 * MIB
 
 
 @pytest.mark.parametrize("unit", [b"\r\n", b"x\r\n", b"..\r\n", b"x" * 76 + b"\r\n", b"x" * 1_000])

@@ -28,6 +28,8 @@ from sessiond.storage.engine import Engine, Tx
 SMTP: Final = "smtp"
 """Who the log says has written what came by SMTP."""
 
+DELIVERIES_MAX: Final = 4  # at once; the others wait for an inbox here, and not with a connection in hand
+
 # One: a mail is milliseconds of work that hold the interpreter, and whoever sends many waits for its turn.
 _reader: Final = ThreadPoolExecutor(1, thread_name_prefix="sessiond-mails")
 
@@ -50,6 +52,7 @@ class Mailboxes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._turns = asyncio.Semaphore(DELIVERIES_MAX)
 
     async def knows(self, address: str) -> bool:
         """Whether an inbox takes mail at an address, which is in lower case."""
@@ -86,7 +89,8 @@ class Mailboxes:
 
             await self._engine.write(operation)
 
-        await waiting.with_sessions(deliver)
+        async with self._turns:
+            await waiting.with_sessions(deliver)
 
 
 async def prepare(raw: bytes, *, sender: str = "") -> Incoming:

@@ -1,23 +1,26 @@
 """A recorded session while it is run again: its inputs done one after the other, each step compared.
 
-What belongs to runs is in `performed_runs.py`; here are the session itself, its messages, inboxes, mails and waits.
+What belongs to runs is in `performed_runs.py`, inboxes, mails and waits in `performed_mails.py`; here are the session
+itself, its messages, and in which order all is done and told.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 
-from sessiond.actions import inboxes, mails, messages, sessions, waits
+from sessiond.actions import messages, sessions, waits
 from sessiond.actions.call import Call, itself
-from sessiond.actions.performed_runs import WAIT_MAX_SECONDS, Place, Runs
+from sessiond.actions.performed_mails import RECEIVE_MAIL, Act, CannotBeDone, Mailing
+from sessiond.actions.performed_runs import Place, Runs
 from sessiond.actions.sessions import SessionPatch
 from sessiond.core.comparison import Comparison, Mode, Verdict, differ, same
-from sessiond.core.errors import SessiondError, Unauthenticated, Unavailable
+from sessiond.core.errors import NotFound, SessiondError, Unauthenticated, Unavailable
 from sessiond.core.event import (
     CALL_TOOL,
     MAIL_RECEIVED,
@@ -32,27 +35,23 @@ from sessiond.core.event import (
     Event,
 )
 from sessiond.core.ids import MESSAGE, SessionId, make_event_id
-from sessiond.core.inbox import NewInbox
 from sessiond.core.message import unpack_message
 from sessiond.core.metadata import JsonObject, pack_data, pack_metadata
 from sessiond.core.session import PAUSED, NewSession, Session
-from sessiond.core.timeline import make_steps, show
-from sessiond.core.wait import COMPLETED, FOR_MAIL, TIMED_OUT, NewWait, Terms, Wait, WaitType
+from sessiond.core.timeline import Steps, show
+from sessiond.core.wait import COMPLETED, FOR_MAIL, TIMED_OUT
 
 SEND_MESSAGE: Final = "send_message"
-RECEIVE_MAIL: Final = "receive_mail"
 AWAIT_WAIT: Final = "await_wait"
 """What the end of a wait is called that no step has ended."""
 
 # What ends by itself, or by somebody outside; what is cancelled without a step is cancelled by another step.
 _ENDS_BY_ITSELF: Final = {WAIT_ENDS[status]: status for status in (COMPLETED, TIMED_OUT)}
 _ARRIVED_SECONDS: Final = 2.0  # a mail ends a wait as it is put into its inbox
-_MARGIN_SECONDS: Final = 10.0  # the sweeper looks once a second, and the machine may be busy
 # Times that a recording names are over.
 _LEFT_OUT: Final = frozenset({"expires_at_us", "parent"})
 _FIELDS: Final = frozenset(NewSession.__struct_fields__) - _LEFT_OUT
 _PATCHED: Final = frozenset(SessionPatch.__struct_fields__) - _LEFT_OUT
-_TERMS: Final = frozenset(Terms.__struct_fields__)
 
 _bodies: Final = msgspec.json.Decoder(JsonObject)
 
@@ -65,10 +64,6 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """Its log, in order, without what its agents said while they worked."""
     read_mail: Callable[[str], Awaitable[bytes | None]]
     """Returns a mail as it was sent, by its id; None when it is gone."""
-
-
-class CannotBeDone(Exception):  # a sentence, as a `SessiondError` has one
-    """A step cannot be done again; the message says why."""
 
 
 class Performance:
@@ -88,18 +83,20 @@ class Performance:
         self._caller, self._engine = call.caller, call.engine
         self._recording = recording
         self._session_id = session_id
-        self._domain = domain
         self._still_allowed = still_allowed
         self._deadline = deadline
-        self._steps = {step.seq: step for step in make_steps(recording.events)}
+        self._steps = Steps(recording.events)
         self._renamed: dict[str, str] = {recording.session_id: session_id}
         """What the recording's ids and addresses are now."""
-        self._inboxes = dict[str, str]()
         self._waits = dict[str, str]()
-        self._hooks = dict[str, str]()
-        """What stands in the URLs of waits, by their recorded ids."""
-        self._arrivals = list[tuple[int, int]]()
-        """When each mail came, then and now."""
+        self._mailing = Mailing(
+            self._call,
+            recording.read_mail,
+            session_id=session_id,
+            domain=domain,
+            renamed=self._renamed,
+            waits=self._waits,
+        )
         self._places = deque[Place]()
         self._runs = Runs(
             self._call,
@@ -112,17 +109,12 @@ class Performance:
             still_allowed=still_allowed,
             deadline=deadline,
         )
-        self._acts: Final[Mapping[str, Callable[[Event, JsonObject], Coroutine[Any, Any, JsonObject]]]] = {
+        self._acts: Final[Mapping[str, Act]] = {
             "create_session": self._create,
             "update_session": self._update,
             "complete_session": self._complete,
             "fail_session": self._fail,
-            "create_inbox": self._create_inbox,
-            "delete_inbox": self._delete_inbox,
-            RECEIVE_MAIL: self._receive_mail,
-            "create_wait": self._create_wait,
-            "complete_wait": self._complete_wait,
-            "cancel_wait": self._cancel_wait,
+            **self._mailing.acts,
         }
 
     async def perform(self, recorded: Sequence[Event]) -> list[Comparison]:
@@ -165,7 +157,7 @@ class Performance:
         told = list[Comparison]()
         while self._places and (known := self._places[0].told) is not None:
             told += known
-            self._places.popleft()
+            self._places.popleft().told = ()  # its run remembers the place, and need not remember this
         return told
 
     async def _do(self, event: Event, action: str) -> None:
@@ -182,7 +174,7 @@ class Performance:
             if event.type == SESSION_CREATED:
                 raise  # there is nothing to do the rest in
             verdict, reason = Verdict.FAILED, str(error)
-        step = self._steps.get(event.seq)
+        step = self._steps.find(event)
         recorded = step.output if step is not None else {}
         if (
             output is not None
@@ -215,7 +207,7 @@ class Performance:
         reason: str | None,
         duration_us: int,
     ) -> None:
-        step = self._steps.get(event.seq)
+        step = self._steps.find(event)
         told = Comparison(
             index=step.index if step is not None else None,
             seq=event.seq,
@@ -269,7 +261,7 @@ class Performance:
         except (SessiondError, CannotBeDone) as error:
             reason = str(error)
         for place, event in enumerate(recorded):
-            step = self._steps[event.seq]
+            step = self._steps.get(event)
             output = {"id": make_event_id(MESSAGE, self._session_id, said[place].seq)} if said else None
             self._tell(
                 event,
@@ -305,71 +297,18 @@ class Performance:
         self._runs.paused = session.status is PAUSED
         return {"id": session.id} | ({"seq": session.last_seq} if seq else {}) | {"status": session.status}
 
-    async def _create_inbox(self, _event: Event, body: JsonObject) -> JsonObject:
-        said = body.get("input", {})
-        new = NewInbox(
-            session_id=self._session_id,
-            purpose=said.get("purpose"),
-            metadata=pack_metadata(said.get("metadata")),
-            ttl_seconds=said.get("ttl_seconds"),
-        )
-        made = await inboxes.create(self._call(), new, itself, domain=self._domain)
-        self._inboxes[body["inbox_id"]] = made.id
-        self._renamed |= {body["inbox_id"]: made.id, body["address"]: made.address}
-        return {"id": made.id}
-
-    async def _delete_inbox(self, _event: Event, body: JsonObject) -> JsonObject:
-        gone = await inboxes.delete(self._call(), self._inbox(body["inbox_id"]), itself)
-        return {"id": gone.id}
-
-    async def _receive_mail(self, event: Event, body: JsonObject) -> JsonObject:
-        raw = await self._recording.read_mail(body["mail_id"])
-        if raw is None:
-            raise CannotBeDone("the mail is gone")
-        mail = await mails.receive(self._call(), self._inbox(body["inbox_id"]), raw, itself)
-        self._renamed[body["mail_id"]] = mail.id
-        self._arrivals.append((event.created_at_us, mail.received_at_us))
-        return {"id": mail.id}
-
-    async def _create_wait(self, _event: Event, body: JsonObject) -> JsonObject:
-        said, inbox_id = body.get("input", {}), body.get("inbox_id")
-        terms = msgspec.convert({name: each for name, each in said.items() if name in _TERMS}, Terms)
-        if terms.since_us is not None:
-            terms = msgspec.structs.replace(terms, since_us=self._since(terms.since_us))
-        new = NewWait(
-            type=WaitType(body["type"]),
-            session_id=self._session_id,
-            inbox_id=self._inbox(inbox_id) if inbox_id is not None else None,
-            timeout_seconds=said.get("timeout_seconds"),
-            critical=said.get("critical", False),
-            terms=terms,
-        )
-        made = await waits.create(self._call(), new, itself)
-        self._waits[body["wait_id"]] = self._renamed[body["wait_id"]] = made.wait.id
-        if made.hook is not None:
-            self._hooks[body["wait_id"]] = made.hook
-        return {"id": made.wait.id}
-
-    async def _complete_wait(self, _event: Event, body: JsonObject) -> JsonObject:
-        result = body.get("input", {}).get("result")
-        if not isinstance(result, dict) or result.keys() == {"shortened", "bytes"}:
-            raise CannotBeDone("the recording has only the beginning of the result")
-        return _told(await waits.complete(self._call(), self._wait(body["wait_id"]), result, itself))
-
-    async def _cancel_wait(self, _event: Event, body: JsonObject) -> JsonObject:
-        wait_id = self._wait(body["wait_id"])
-        return _told(await waits.cancel(self._call(), wait_id, itself, reason=body.get("reason")))
-
     async def _await_wait(self, event: Event) -> None:
         """Compare how a wait ends that no step has ended."""
         body, began_ns = _bodies.decode(event.body), time.perf_counter_ns()
-        wait_id, hook, then = self._waits.get(body["wait_id"]), self._hooks.get(body["wait_id"]), body.get("result")
+        recorded_id, then = body["wait_id"], body.get("result")
+        wait_id, hook = self._waits.get(recorded_id), self._mailing.hooks.get(recorded_id)
         if wait_id is None:
             return  # that it could not be made is told already
         if hook is not None and isinstance(then, dict) and event.type == WAIT_ENDS[COMPLETED]:
-            await waits.call_hook(self._engine, hook, then)
+            with suppress(NotFound):  # it has ended otherwise, which is what is told then
+                await waits.call_hook(self._engine, hook, then)
         arrived = body["type"] in FOR_MAIL and event.type == WAIT_ENDS[COMPLETED]
-        longest_seconds = _ARRIVED_SECONDS if arrived else self._longest_seconds(body["wait_id"])
+        longest_seconds = _ARRIVED_SECONDS if arrived else self._mailing.longest_seconds[recorded_id]
         seconds = min(longest_seconds, max(0.0, self._deadline - time.monotonic()))
         now = await waits.wait(self._call(), wait_id, timeout_seconds=seconds, still_allowed=self._still_allowed)
         recorded = _outcome(_ENDS_BY_ITSELF[event.type], body["type"], then)
@@ -378,7 +317,7 @@ class Performance:
         self._tell(
             event,
             AWAIT_WAIT,
-            {"wait_id": body["wait_id"]},
+            {"wait_id": recorded_id},
             recorded=show(recorded),
             output=output,
             verdict=Verdict.CHANGED if parts else Verdict.SAME,
@@ -388,33 +327,6 @@ class Performance:
 
     def _same(self, recorded: JsonObject, now: JsonObject, name: str) -> bool:
         return same(recorded.get(name), now.get(name), self._renamed)
-
-    def _longest_seconds(self, recorded_wait_id: str) -> float:
-        """Return how long a wait may last that ends by itself."""
-        for event in self._recording.events:
-            if event.type == WAIT_CREATED and (body := _bodies.decode(event.body))["wait_id"] == recorded_wait_id:
-                seconds = body.get("input", {}).get("timeout_seconds")
-                return min((seconds or 0.0) + _MARGIN_SECONDS, WAIT_MAX_SECONDS)
-        return _MARGIN_SECONDS
-
-    def _since(self, recorded_us: int) -> int:
-        """Return the time now since which the same mails count as then."""
-        before = [now_us for then_us, now_us in self._arrivals if then_us < recorded_us]
-        return max(before) + 1 if before else 0
-
-    def _inbox(self, recorded_id: str) -> str:
-        if recorded_id not in self._inboxes:
-            raise CannotBeDone("its inbox is not of this session, or was not made again")
-        return self._inboxes[recorded_id]
-
-    def _wait(self, recorded_id: str) -> str:
-        if recorded_id not in self._waits:
-            raise CannotBeDone("its wait is not of this session, or was not made again")
-        return self._waits[recorded_id]
-
-
-def _told(wait: Wait) -> JsonObject:
-    return {"id": wait.id, "status": wait.status}
 
 
 def _outcome(status: str, type: str, result: JsonObject | None) -> JsonObject:

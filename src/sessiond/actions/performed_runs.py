@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,7 +18,7 @@ from sessiond.core.event import ENDS, RUN_ENDS, RUN_QUEUED, RUN_TOOL_RESULT, Eve
 from sessiond.core.ids import RunId, SessionId
 from sessiond.core.limits import PAGE_MAX
 from sessiond.core.run import BACKOFF_MAX_SECONDS, CANCELLED, WAITING, Answer, Ask, Run
-from sessiond.core.timeline import Step, make_steps
+from sessiond.core.timeline import Step, Steps, make_steps
 
 MARGIN_SECONDS: Final = 30.0  # beyond what its agent may take: it may have to wait for a worker
 CANCEL_SECONDS: Final = 10.0  # a run that is cancelled has ended within two
@@ -65,7 +65,7 @@ class Runs:
         self,
         call: Callable[[], Call],
         recorded: Sequence[Event],
-        steps: Mapping[int, Step],
+        steps: Steps,
         *,
         session_id: SessionId,
         simulates: bool,
@@ -284,7 +284,7 @@ class Runs:
         told = self._told(event, now_step, Verdict.CHANGED if reason is not None else Verdict.SAME, reason)
         if reason is None:
             return told
-        then_step = self._steps[event.seq]
+        then_step = self._steps.get(event)
         # What went in is an input that is not the recording's, but its agent's.
         more = [name for name in ("name", "arguments") if then_step.input[name] != now_step.input[name]]
         return msgspec.structs.replace(
@@ -301,7 +301,7 @@ class Runs:
         return self._told(run.end, now_step, Verdict.CHANGED if reason is not None else Verdict.SAME, reason)
 
     def _told(self, event: Event, now_step: Step | None, verdict: Verdict, reason: str | None) -> Comparison:
-        step = self._steps[event.seq]
+        step = self._steps.get(event)
         return Comparison(
             index=step.index,
             seq=step.seq,

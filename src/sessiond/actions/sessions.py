@@ -14,7 +14,7 @@ from sessiond.actions import queue
 from sessiond.actions.call import A, Call
 from sessiond.core.audit import DELETE_SESSION
 from sessiond.core.caller import Scope
-from sessiond.core.errors import Conflict
+from sessiond.core.errors import Conflict, NotFound
 from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
 from sessiond.core.ids import RunId, SessionId
 from sessiond.core.inbox import PER_SESSION_MAX
@@ -210,6 +210,8 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
         )
         if after == before:
             return before
+        if before.ended and not after.ended:
+            await _require_whole(tx, before)
         entries, said = list[Entry](), _said(changes)
         more_than_status = bool(said.keys() - {"status"})
         if more_than_status:
@@ -327,6 +329,12 @@ async def _take(tx: Tx, call: Call, session_id: str) -> Session:
     session = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
     session.require_version(call.if_match)
     return session
+
+
+async def _require_whole(tx: Tx, session: Session) -> None:
+    """Raise NotFound for a session that is not kept any more, and whose log has begun to go."""
+    if await events.find(tx, session.workspace_id, session.id, 1) is None:
+        raise NotFound("no such session")
 
 
 def _apply(session: Session, changes: SessionPatch) -> Session:

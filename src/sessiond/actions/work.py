@@ -6,7 +6,7 @@ A worker's writes name its lease. Where that was lost they do nothing and answer
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -20,48 +20,37 @@ from sessiond.core.errors import Conflict
 from sessiond.core.event import (
     RUN_RETRYING,
     RUN_STARTED,
-    RUN_TOOL_RESULT,
     RUN_WAITING,
     STATUS_TYPES,
     Entry,
-    StoredMessage,
     answer_entry,
     make_entry,
 )
-from sessiond.core.ids import MESSAGE, RunId, make_event_id
-from sessiond.core.message import Role, make_message, unpack_message
-from sessiond.core.metadata import unpack
+from sessiond.core.ids import RunId
+from sessiond.core.message import Role, make_message
 from sessiond.core.run import (
     BACKOFF_MAX_SECONDS,
     CANCELLED,
     COMPLETED,
     FAILED,
     LOST_MAX,
-    PIECES_MAX,
     QUEUED,
     RUNNING,
     WAITING,
     WAITS_MAX,
-    About,
     Ask,
-    Brief,
     Failure,
-    Recorded,
     Run,
     RunStatus,
-    Said,
-    Waited,
     WaitFor,
 )
-from sessiond.core.session import Session, Status
-from sessiond.core.wait import Wait
-from sessiond.storage import agents, events, leases, runs, sessions, waits
+from sessiond.core.session import Status
+from sessiond.storage import agents, leases, runs, sessions
 from sessiond.storage.engine import Tx
 from sessiond.storage.events import Append
 from sessiond.storage.leases import Lane, Lease
 
 SECOND_US: Final = 1_000_000
-RECORDED_PAGE: Final = 200
 
 log: Final = logging.getLogger("sessiond.runs")
 
@@ -145,48 +134,6 @@ async def claim(tx: Tx, worker: str, *, now_us: int, lease_us: int, limit: int, 
             await _put_back(tx, lease, run, now_us=now_us)
         more = True  # what is next in this session, or had to wait for this run's place
     return Claimed(works, more, behind)
-
-
-async def read_brief(tx: Tx, work: Work, session: Session) -> Brief:
-    """Return what the agent is told, by the session as it is now."""
-    run = work.run
-    said = [_said(message) for message in await _read_history(tx, session, run, limit=work.agent.history)]
-    waited = await waits.read_of_run(tx, session.workspace_id, run.id, limit=WAITS_MAX) if run.waits else []
-    return Brief(
-        run_id=run.id,
-        attempt=run.attempts,
-        agent=work.agent,
-        session=_about(session),
-        input=_input(run, said),
-        messages=said,
-        waits=[_waited(wait) for wait in waited],
-        recorded=await _read_recorded(tx, session, run.simulates) if run.simulates is not None else None,
-    )
-
-
-def in_order(history: Sequence[StoredMessage], inputs: Mapping[str, int], *, input_seq: int) -> list[StoredMessage]:
-    """Return messages up to the place of `input_seq` as a conversation: an answer stands behind what it answers.
-
-    `inputs` says of runs where that stands.
-    """
-
-    def place(message: StoredMessage) -> tuple[int, int]:
-        return inputs.get(message.run_id or "", message.seq), message.seq
-
-    return [message for message in sorted(history, key=place) if place(message)[0] <= input_seq]
-
-
-async def _read_history(tx: Tx, session: Session, run: Run, *, limit: int) -> list[StoredMessage]:
-    """Return up to `limit` messages up to a run's input, with the answers that earlier runs gave."""
-    earlier = await runs.read_before(tx, session.workspace_id, session.id, seq=run.input_seq, limit=limit)
-    until = following = run.input_seq
-    late = 0
-    for one in reversed(earlier):
-        # What it said stands behind what was said before it spoke.
-        late += one.input_seq < one.queued_seq - 1 or (one.ended_seq or 0) > following
-        until, following = max(until, one.ended_seq or 0), one.queued_seq
-    history = await events.read_history(tx, session, input_seq=run.input_seq, until=until, limit=limit + late)
-    return in_order(history, {one.id: one.input_seq for one in earlier}, input_seq=run.input_seq)[-limit:]
 
 
 async def append(tx: Tx, items: Sequence[tuple[Lease, Append]]) -> list[int | None]:
@@ -408,53 +355,3 @@ def append_of(lease: Lease, run: Run, entries: tuple[Entry, ...], *, at_us: int)
 def actor_of(run: Run) -> str:
     """Return who the log says has written what a run writes."""
     return f"agent:{run.agent_id}"
-
-
-def _said(message: StoredMessage) -> Said:
-    unpacked = unpack_message(message.body)
-    return Said(
-        id=make_event_id(MESSAGE, message.session_id, message.seq),
-        role=unpacked.role,
-        content=unpacked.content,
-        metadata=unpacked.metadata,
-    )
-
-
-def _waited(wait: Wait) -> Waited:
-    result = msgspec.Raw(wait.result) if wait.result is not None else None
-    return Waited(id=wait.id, type=wait.type, status=wait.status, result=result)
-
-
-async def _read_recorded(tx: Tx, session: Session, run_id: RunId) -> list[Recorded]:
-    """Return what the tools of a recorded run answered; nothing where it, or its session, is gone."""
-    recorded = await runs.find(tx, session.workspace_id, run_id, user_id=session.user_id)
-    # Of a session that was read from a file there is the log and no run.
-    theirs_id = (recorded.session_id if recorded is not None else None) or session.parent
-    theirs = await sessions.find(tx, session.workspace_id, theirs_id or "", user_id=None)
-    if theirs is None:
-        return []
-    answered, after = list[Recorded](), recorded.queued_seq if recorded is not None else 0
-    while True:
-        page = await events.read_page(tx, theirs, after=after, types=(RUN_TOOL_RESULT,), limit=RECORDED_PAGE)
-        answered += [msgspec.json.decode(event.body, type=Recorded) for event in page.events if event.run_id == run_id]
-        if not page.more or len(answered) >= PIECES_MAX:
-            return answered
-        after = page.events[-1].seq
-
-
-def _about(session: Session) -> About:
-    return About(
-        id=session.id,
-        user_id=session.user_id,
-        task_id=session.task_id,
-        name=session.name,
-        prompt=session.prompt,
-        metadata=unpack(session.metadata),
-        data=unpack(session.data),
-    )
-
-
-def _input(run: Run, said: Sequence[Said]) -> msgspec.Raw | None:
-    if run.input is not None:
-        return msgspec.Raw(run.input)
-    return said[-1].content if said and said[-1].role is Role.USER else None

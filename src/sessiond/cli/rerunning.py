@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,7 @@ from sessiond.cli.agents_file import Listed, register_listed
 from sessiond.cli.database import open_database
 from sessiond.core.comparison import Comparison, Mode, Verdict
 from sessiond.core.session_file import SessionFile
-from sessiond.server import open_worker
+from sessiond.server import open_worker, running
 from sessiond.settings import Settings
 from sessiond.storage.engine import Engine
 from sessiond.sweeper import Sweeper
@@ -24,15 +23,10 @@ from sessiond.sweeper import Sweeper
 @asynccontextmanager
 async def at_work(settings: Settings, engine: Engine) -> AsyncIterator[None]:
     """Work on runs and end waits until the block ends, beside the servers and workers that the database has."""
-    sweeping = asyncio.create_task(Sweeper(engine).work())
-    try:
-        # A server that leaves its runs to others has a setting for that, which is not meant for this.
-        async with open_worker(msgspec.structs.replace(settings, runs_max=settings.runs_max or 1), engine):
-            yield
-    finally:
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+    # A server that leaves its runs to others has a setting for that, which is not meant for this.
+    here = msgspec.structs.replace(settings, runs_max=settings.runs_max or 1)
+    async with running(Sweeper(engine).work()), open_worker(here, engine):
+        yield
 
 
 async def rerun_file(file: SessionFile, listed: Sequence[Listed], *, mode: Mode, folder: Path) -> list[Comparison]:

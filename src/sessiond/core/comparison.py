@@ -86,18 +86,23 @@ class Ended(msgspec.Struct, frozen=True):
 
 # Shorter names stand in text by chance.
 NAME_MIN_CHARS: Final = 8
-# Pairing is quadratic in the worst case; what has more calls is paired in order.
-PAIRED_MAX: Final = 1_000
+# Pairing is quadratic in the worst case (13 ms for as many); what has more calls is paired in order.
+PAIRED_MAX: Final = 300
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 # A message's id says where in the log it is, and that depends on how often its agent was written for.
 _PLACE: Final = re.compile(r"\b(msg|evt)_[0-9]+\.")
+_WORD: Final = re.compile(r"\w+")
+# Escaped white space ends in a letter, which is none of the name behind it.
+_ESCAPED: Final = re.compile(r"\\(.)")
+_SPACES: Final = {"n": "\n", "r": "\r", "t": "\t"}
+_NO_NAMES: Final[Mapping[str, str]] = {}
 
 
 def same(recorded: Any, now: Any, renamed: Mapping[str, str]) -> bool:
     """Whether two JSON values are the same, but for `renamed`: what the recording's ids and addresses are now."""
     then_text, now_text = _text(recorded), _text(now)
-    return then_text == now_text or _PLACE.sub(r"\1_.", _translate(then_text, renamed)) == _PLACE.sub(r"\1_.", now_text)
+    return then_text == now_text or _in_todays_names(then_text, renamed) == _in_todays_names(now_text)
 
 
 def compare_calls(recorded: Called, now: Called, renamed: Mapping[str, str]) -> str | None:
@@ -131,8 +136,8 @@ def pair(
         return _in_order(range(len(recorded)), range(len(now)))
     then_keys, now_keys = [_text(call) for call in recorded], [_text(call) for call in now]
     literal = {*then_keys} & {*now_keys}
-    then_keys = [key if key in literal else _PLACE.sub(r"\1_.", _translate(key, renamed)) for key in then_keys]
-    now_keys = [key if key in literal else _PLACE.sub(r"\1_.", key) for key in now_keys]
+    then_keys = [key if key in literal else _in_todays_names(key, renamed) for key in then_keys]
+    now_keys = [key if key in literal else _in_todays_names(key) for key in now_keys]
     pairs = list[tuple[int | None, int | None]]()
     for same_calls, then_part, now_part in _blocks(then_keys, now_keys, range(len(recorded)), range(len(now))):
         if same_calls:
@@ -163,14 +168,27 @@ def _in_order(recorded: Sequence[int], now: Sequence[int]) -> list[tuple[int | N
     ]
 
 
+def _in_todays_names(text: str, renamed: Mapping[str, str] = _NO_NAMES) -> str:
+    """Return the text of a recording's JSON with today's names in it, and without places in the log."""
+    spaced = _ESCAPED.sub(lambda found: _SPACES.get(found[1], found[0]), text)
+    return _PLACE.sub(r"\1_.", _translate(spaced, renamed))
+
+
 def _translate(text: str, renamed: Mapping[str, str]) -> str:
-    """Return the text of a recording's JSON with today's names in it."""
-    names = {_text(name)[1:-1]: _text(new)[1:-1] for name, new in renamed.items() if len(name) >= NAME_MIN_CHARS}
+    # Of thousands of names a text has a few: those of which it has the first word.
+    words = {*_WORD.findall(text)}
+    there = ((name, new) for name, new in renamed.items() if len(name) >= NAME_MIN_CHARS and _first_word(name) in words)
+    names = {_text(name)[1:-1]: _text(new)[1:-1] for name, new in there}
     if not names:
         return text
     # The longest first: one name may begin with another.
     any_name = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     return re.sub(rf"(?<!\w)(?:{any_name})(?!\w)", lambda found: names[found[0]], text)
+
+
+def _first_word(name: str) -> str | None:
+    found = _WORD.search(name)
+    return found[0] if found is not None else None
 
 
 def differ(parts: Sequence[str]) -> str | None:

@@ -15,13 +15,14 @@ TEXT_SHOWN_MAX_CHARS: Final = 4_096
 HIDDEN: Final = "***"
 """What is shown in place of a secret."""
 
-# Names under which people keep secrets, also within longer ones: `db_password`, `X-API-Key`, `accessToken`. Counts of
-# tokens are none.
+# Names under which people keep secrets, also within longer ones: `db_password`, `X-API-Key`.
 _SECRET: Final = re.compile(
-    r"passw|passphrase|secret|api[-_]?key|private[-_]?key|storage[-_]?key|authorization|cookie|credential"
-    r"|(?<!prompt_)(?<!completion_)(?<!max_)token(?!s\b)",
+    r"passw|passphrase|passcode|pwd|secret|(?:api|access|private|signing|storage)[-_]?key(?![-_]?id)|authorization|bearer"
+    r"|cookie|credential",
     re.IGNORECASE,
 )
+# `accessToken` is a secret, `token_count` a number.
+_TOKEN: Final = re.compile("token(?!i[sz])", re.IGNORECASE)
 
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -57,6 +58,22 @@ def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
     return steps
 
 
+class Steps:
+    """The steps of a log that is in memory, each made when it is asked for: all at once would be many times the log."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        steps = (event.seq for event in events if event.action is not None)
+        self._indexes = {seq: index for index, seq in enumerate(steps)}
+
+    def find(self, event: Event) -> Step | None:
+        """Return the step that an event of the log is; None when it is none."""
+        return self.get(event) if event.action is not None else None
+
+    def get(self, event: Event) -> Step:
+        (step,) = make_steps([event], first_index=self._indexes[event.seq])
+        return step
+
+
 def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
     """Derive a step's input and output from what its event holds, so that neither is stored twice."""
     body = _decoder.decode(event.body)
@@ -78,9 +95,24 @@ def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
 def show(value: Any) -> Any:
     """Return JSON as replay shows it: what is named like a secret is hidden, and long text is cut."""
     if isinstance(value, dict):
-        return {name: HIDDEN if each and _SECRET.search(name) else show(each) for name, each in value.items()}
+        return {name: _show_named(name, each) for name, each in value.items()}
     if isinstance(value, list):
         return [show(each) for each in value]
     if isinstance(value, str) and len(value) > TEXT_SHOWN_MAX_CHARS:
         return f"{value[:TEXT_SHOWN_MAX_CHARS]}… ({len(value):,} characters)"
     return value
+
+
+def _show_named(name: str, value: Any) -> Any:
+    if value and _SECRET.search(name):
+        return HIDDEN
+    return _hide_text(value) if _TOKEN.search(name) else show(value)
+
+
+def _hide_text(value: Any) -> Any:
+    """Return JSON without its text: the numbers beside it are counts."""
+    if isinstance(value, dict):
+        return {name: HIDDEN if each and _SECRET.search(name) else _hide_text(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_hide_text(each) for each in value]
+    return HIDDEN if isinstance(value, str) and value else value

@@ -203,6 +203,9 @@ class Connection(SMTP):
             self._farewell = "421 4.4.2 connected for too long"
         except (OSError, asyncio.IncompleteReadError, TLSSetupException) as error:
             log.debug("a client hung up: %s", type(error).__name__)
+        except asyncio.CancelledError:
+            # A task keeps what it was cancelled with, and that the mail, until Python looks for such circles.
+            log.debug("a client is gone, or has to go")
         except Exception:
             log.exception("a connection failed: peer=%s", self.peer)
             self._farewell = "421 4.3.0 try again later"

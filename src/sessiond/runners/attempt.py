@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import work
+from sessiond.actions.briefs import read_brief
 from sessiond.actions.call import new_id
 from sessiond.actions.events import is_short
 from sessiond.actions.work import Outcome, Work
@@ -358,10 +359,10 @@ class Attempt:
             return None
 
         async def operation(tx: Tx) -> Brief:
-            return await work.read_brief(tx, self.work, session)
+            return await read_brief(tx, self.work, session)
 
         # What holds up nobody is read at once: to have a thread do it costs more than the reading.
-        short = is_short(session, PASSED_FOR_ONE * self.work.agent.history)
+        short = is_short(session, PASSED_FOR_ONE * self.work.agent.history) and self.work.run.simulates is None
         return await (self._engine.read if short else self._engine.scan)(operation)
 
     async def _conclude(self, ending: Ending, outcome: Outcome) -> Run | None:

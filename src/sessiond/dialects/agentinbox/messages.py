@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sessiond.actions import inboxes, mails
 from sessiond.core.mail import Mail
 from sessiond.dialects.agentinbox import lists, message_shapes
@@ -13,7 +15,12 @@ async def get_message(request: Request) -> Answer:
     call = await request.call()
     full, raw = await mails.get(call, request.params[0]), await mails.get_raw(call, request.params[0])
     inbox = await inboxes.get(call, full.mail.inbox_id)
-    return json_answer(message_shapes.message_whole(full.mail, full.content, raw, to=inbox.address))
+
+    def answer() -> Answer:
+        return json_answer(message_shapes.message_whole(full.mail, full.content, raw, to=inbox.address))
+
+    # Of a mail full of what is no UTF-8 megabytes are written: longer than the loop should be held up.
+    return await asyncio.to_thread(answer)
 
 
 async def extract_message(request: Request) -> Answer:

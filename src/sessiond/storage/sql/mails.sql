@@ -47,8 +47,9 @@ where m.workspace_id = :workspace and m.inbox_id in (
 ) and (m.received_at_us, m.id) > (:at, :at_id)
 order by m.received_at_us, m.id limit :limit
 
+-- In one order: two processes that remove the same ones do not wait for each other in a circle.
 -- name: mail_ids_of_inbox
-select id from mails where workspace_id = :workspace and inbox_id = :inbox limit :limit
+select id from mails where workspace_id = :workspace and inbox_id = :inbox order by received_at_us, id limit :limit
 
 -- name: mail_content_delete
 delete from mail_contents where workspace_id = :workspace and mail_id = :mail_id
