@@ -133,6 +133,7 @@ async def _save(call: Call, session_id: str, file: Path, *, json: bool) -> None:
     partial = file.with_name(f".{file.name}.partial")
     events = mails = 0
     try:
+        partial.touch(mode=0o600)  # what was said in it is nobody else's to read
         with partial.open("wb") as written:
             async for kind, line in replays.save(call, session_id):
                 written.write(line)

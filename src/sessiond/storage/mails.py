@@ -45,14 +45,20 @@ async def get(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str |
 
 async def read_content(tx: Tx, mail: Mail) -> Content:
     row = await tx.one("mail_content_get", workspace=mail.workspace_id, mail_id=mail.id)
-    assert row is not None, "it was stored with its mail"
+    if row is None:
+        raise NotFound("no such mail")  # removed with its inbox, this moment
     return msgspec.json.decode(row[0], type=Content)
 
 
 async def read_raw(tx: Tx, mail: Mail) -> bytes:
-    """Return a mail as it was sent."""
+    """Return a mail as it was sent.
+
+    Raises:
+        NotFound: it has just been removed.
+    """
     row = await tx.one("mail_raw_get", workspace=mail.workspace_id, mail_id=mail.id)
-    assert row is not None, "it was stored with its mail"
+    if row is None:
+        raise NotFound("no such mail")  # removed with its inbox, this moment
     return bytes(row[0])
 
 
