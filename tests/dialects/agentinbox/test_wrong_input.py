@@ -20,6 +20,12 @@ OPEN = re.compile(r"\{\w+\}")
 WORDS = {400: "Invalid request", 404: "Not found", 405: "Method not allowed", 413: "Payload too large"}
 
 
+@pytest.fixture
+def mount() -> str:
+    """Once: at the root the same routes answer."""
+    return "/agentinbox"
+
+
 def _refused(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"

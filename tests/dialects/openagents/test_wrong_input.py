@@ -15,6 +15,12 @@ ALICE = {"agentId": "agent-123", "userName": "Alice", "userEmail": "alice@exampl
 REQUESTS = [(route.method, route.path.replace("{id}", "s1").replace("{agentId}", "a1")) for route in DIALECT.routes]
 
 
+@pytest.fixture
+def mount() -> str:
+    """Once: at the root the same routes answer."""
+    return "/openagents"
+
+
 def _refused(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -9,6 +11,13 @@ from tests.serving import Tenant
 
 SHAPE = {"timestamp", "status", "error", "message", "path"}
 LONG = "x" * 10_000
+
+
+@pytest.fixture
+def api(tenant: Tenant) -> Iterator[httpx.Client]:
+    """Once: at the root the same routes answer."""
+    with tenant.client("/operativus") as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer nonsense", "Basic YTpi", "Bearer \u00e9"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -19,6 +20,13 @@ ROUTES = [
     ("GET", "/api/sessions/x/messages"),
 ]
 LONG = "x" * 10_000
+
+
+@pytest.fixture
+def api(tenant: Tenant) -> Iterator[httpx.Client]:
+    """Once: at the root the same routes answer."""
+    with tenant.client("/viben") as opened:
+        yield opened
 
 
 def assert_refused(answer: httpx.Response, status: int, code: str, *, naming: str = "") -> None:
