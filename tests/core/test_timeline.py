@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sessiond.core.agent import HIDDEN
 from sessiond.core.event import (
     CALL_TOOL,
     RUN_AGENT,
@@ -20,7 +21,7 @@ from sessiond.core.event import (
 )
 from sessiond.core.ids import SessionId
 from sessiond.core.message import Role, make_message
-from sessiond.core.timeline import HIDDEN, Steps, make_steps, show
+from sessiond.core.timeline import Steps, make_steps, show
 
 
 def event(seq: int, entry: Entry, duration_us: int | None = 5) -> Event:

@@ -23,7 +23,6 @@ from sessiond.storage.engine import Tx
 EXPIRE_MAX: Final = 20  # to a transaction: each may have runs and waits to be cancelled
 EVENTS_MAX: Final = 500  # of a log that goes, to a transaction
 MAILS_MAX: Final = 20  # that go, to a transaction: each may be megabytes
-SECOND_US: Final = 1_000_000
 
 
 async def find_next(tx: Tx) -> int | None:

@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from sessiond.core.agent import HIDDEN
 from sessiond.core.event import RUN_AGENT, RUN_TOOL_RESULT, SESSION_CREATED, SESSION_UPDATED, Event
 from sessiond.core.ids import MESSAGE, make_event_id
 
 TEXT_SHOWN_MAX_CHARS: Final = 4_096
-HIDDEN: Final = "***"
-"""What is shown in place of a secret."""
 
 # Names under which people keep secrets, also within longer ones: `db_password`, `X-API-Key`.
 _SECRET: Final = re.compile(

@@ -11,6 +11,7 @@ from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.inbox import Inbox, InboxFilter, InboxPage
 from sessiond.storage import trash
 from sessiond.storage.engine import Tx, Value
+from sessiond.storage.pages import page_tail
 from sessiond.storage.trash import Trash
 
 
@@ -109,12 +110,9 @@ async def read_page(
     if with_total:
         rows = await tx.select("inbox_count_select", f"where {' and '.join(where)}", values)
         total = rows[0][0]
-    if position is not None:
-        where.append(f"(created_at_us, id) {'<' if descending else '>'} (:at, :at_id)")
-        values |= {"at": position[0], "at_id": position[1]}
-    values |= {"limit": limit + 1, "offset": offset}
-    direction = "desc" if descending else "asc"
-    tail = f"where {' and '.join(where)} order by created_at_us {direction}, id {direction} limit :limit offset :offset"
+    tail = page_tail(
+        where, values, by="created_at_us", descending=descending, limit=limit, offset=offset, position=position
+    )
     found = [Inbox(*row) for row in await tx.select("inbox_select", tail, values)]
     return InboxPage(inboxes=found[:limit], more=len(found) > limit, total=total)
 

@@ -11,7 +11,7 @@ from sessiond.core.extraction import Extraction
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.mail import Content, Envelope, Mail
 from sessiond.storage.engine import Row, Tx, Value
-from sessiond.storage.pages import count_fitting
+from sessiond.storage.pages import page_tail, read_fitting
 
 
 async def insert(tx: Tx, mail: Mail, content: Content, raw: bytes) -> None:
@@ -100,17 +100,19 @@ async def read_page(
 ) -> tuple[list[Mail], bool]:
     """Return up to `limit` mails of an inbox by time of arrival, and whether there are more."""
     where = ["m.workspace_id = :workspace", "m.inbox_id = :inbox"]
-    values: dict[str, Value] = {"workspace": workspace_id, "inbox": inbox_id, "limit": limit + 1, "offset": offset}
-    if position is not None:
-        where.append(f"(m.received_at_us, m.id) {'<' if descending else '>'} (:at, :at_id)")
-        values |= {"at": position[0], "at_id": position[1]}
-    direction = "desc" if descending else "asc"
-    order = f"order by m.received_at_us {direction}, m.id {direction} limit :limit offset :offset"
-    tail = f"where {' and '.join(where)} {order}"
-    fitting = count_fitting((row[0] for row in await tx.select("mail_size_select", tail, values)), limit)
-    values["limit"] = fitting + 1
-    found = [_row_to_mail(row) for row in await tx.select("mail_select", tail, values)]
-    return found[:fitting], len(found) > fitting
+    values: dict[str, Value] = {"workspace": workspace_id, "inbox": inbox_id}
+    tail = page_tail(
+        where,
+        values,
+        by="m.received_at_us",
+        then="m.id",
+        descending=descending,
+        limit=limit,
+        offset=offset,
+        position=position,
+    )
+    rows, more = await read_fitting(tx, "mail_select", "mail_size_select", tail, values, limit=limit)
+    return [_row_to_mail(row) for row in rows], more
 
 
 async def remove_some(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, limit: int) -> int:

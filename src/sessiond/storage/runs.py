@@ -9,7 +9,7 @@ import msgspec
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.run import Failure, Run, RunFilter, RunPage, RunStatus
 from sessiond.storage.engine import Row, Tx, Value, Watched
-from sessiond.storage.pages import add_any_of, count_fitting
+from sessiond.storage.pages import add_any_of, page_tail, read_fitting
 
 DUE: Final[Watched] = (WorkspaceId(""), SessionId("due"))
 """What workers watch: some session has something to do. No workspace has an empty id."""
@@ -118,19 +118,10 @@ async def read_page(
         total = rows[0][0]
     # Where one session is asked for, its queue tells the order: two runs of one microsecond have one.
     by = "queued_seq" if len(wanted.session_ids) == 1 else "created_at_us"
-    if position is not None:
-        where.append(f"({by}, id) {'<' if descending else '>'} (:at, :at_id)")
-        values |= {"at": position[0], "at_id": position[1]}
-    values["limit"] = limit + 1
-    direction = "desc" if descending else "asc"
-    tail = f"where {' and '.join(where)} order by {by} {direction}, id {direction} limit :limit"
-    sizes = [row[0] for row in await tx.select("run_size_select", tail, values)]
-    fitting = count_fitting(sizes, limit)
-    values["limit"] = fitting + 1
-    found = [_row_to_run(row) for row in await tx.select("run_select", tail, values)]
-    page = found[:fitting]
-    next_position = position_of(page[-1], wanted) if len(found) > fitting else None
-    return RunPage(runs=page, next_position=next_position, total=total)
+    tail = page_tail(where, values, by=by, descending=descending, limit=limit, position=position)
+    rows, more = await read_fitting(tx, "run_select", "run_size_select", tail, values, limit=limit)
+    page = [_row_to_run(row) for row in rows]
+    return RunPage(runs=page, next_position=position_of(page[-1], wanted) if more else None, total=total)
 
 
 def position_of(run: Run, wanted: RunFilter) -> tuple[int, str]:

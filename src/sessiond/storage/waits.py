@@ -12,7 +12,7 @@ from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.wait import PENDING_PER_SESSION_MAX, Wait, WaitFilter, WaitPage, WaitStatus, WaitType
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.events import WAITS_DUE
-from sessiond.storage.pages import count_fitting
+from sessiond.storage.pages import page_tail, read_fitting
 
 _TYPE: Final = Wait.__struct_fields__.index("type")
 _STATUS: Final = Wait.__struct_fields__.index("status")
@@ -186,16 +186,11 @@ async def read_page(
     if with_total:
         rows = await tx.select("wait_count_select", f"where {' and '.join(where)}", values)
         total = rows[0][0]
-    if position is not None:
-        where.append(f"(created_at_us, id) {'<' if descending else '>'} (:at, :at_id)")
-        values |= {"at": position[0], "at_id": position[1]}
-    values |= {"limit": limit + 1, "offset": offset}
-    direction = "desc" if descending else "asc"
-    tail = f"where {' and '.join(where)} order by created_at_us {direction}, id {direction} limit :limit offset :offset"
-    fitting = count_fitting((row[0] for row in await tx.select("wait_size_select", tail, values)), limit)
-    values["limit"] = fitting + 1
-    found = [_row_to_wait(row) for row in await tx.select("wait_select", tail, values)]
-    return WaitPage(waits=found[:fitting], more=len(found) > fitting, total=total)
+    tail = page_tail(
+        where, values, by="created_at_us", descending=descending, limit=limit, offset=offset, position=position
+    )
+    rows, more = await read_fitting(tx, "wait_select", "wait_size_select", tail, values, limit=limit)
+    return WaitPage(waits=[_row_to_wait(row) for row in rows], more=more, total=total)
 
 
 async def read_due(tx: Tx, *, now_us: int, limit: int) -> list[Wait]:
