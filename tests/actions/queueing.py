@@ -84,15 +84,16 @@ class Eye:
     async def look(self, workspace_id: WorkspaceId) -> Seen:
         where = f"where workspace_id = '{workspace_id}'"
 
-        async def runs(tx: Tx) -> Sequence[Any]:
-            return await tx.select(
+        async def runs(tx: Tx) -> list[Run]:
+            found = await tx.select(
                 "run_select", "where workspace_id = :workspace order by queued_seq", {"workspace": workspace_id}
             )
+            return [await _row_to_run(tx, row) for row in found]
 
         columns = ", ".join(Row.__struct_fields__)
         return Seen(
             [Row(*row) for row in await self.rows(f"select {columns} from sessions {where} order by id")],
-            [_row_to_run(row) for row in await self._engine.read(runs)],
+            await self._engine.read(runs),
             [
                 Logged(*row)
                 for row in await self.rows(

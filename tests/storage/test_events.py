@@ -68,7 +68,8 @@ async def test_an_event_is_read_back_as_it_was_written(engine: Engine) -> None:
     await append(engine, make_append("s", entry, make_entry("run.log", {})))
 
     async def find_both(tx: Tx) -> list[Any]:
-        return [await events.find(tx, WORKSPACE, "s", seq) for seq in (1, 2, 3)]
+        session = await sessions.get(tx, WORKSPACE, "s", user_id=None)
+        return [await events.find(tx, session, seq) for seq in (1, 2, 3)]
 
     first, second, third = await engine.read(find_both)
     assert msgspec.structs.astuple(first) == (

@@ -91,10 +91,10 @@ async def get(call: Call, session_id: str, message_id: str) -> Event:
     place = parse_event_id(message_id)
 
     async def operation(tx: Tx) -> Event:
-        await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+        session = await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
         event = None
         if place is not None and place[0] == session_id:
-            event = await events.find(tx, call.caller.workspace_id, session_id, place[1])
+            event = await events.find(tx, session, place[1])
         if event is None or not event.is_message:
             raise NotFound("no such message")
         return event

@@ -112,6 +112,7 @@ def begin_run(
         wait_id=None,
         waits=0,
         simulates=simulates,
+        key_id=session.key_id,
     )
     body = {"agent_id": agent.id} | ({"retry_of": retry_of.id} if retry_of is not None else {})
     return run, [*marked, make_entry(RUN_QUEUED, body, run_id=run_id)]

@@ -212,10 +212,11 @@ async def keep(call: Call, file: SessionFile) -> None:
     )
 
     async def operation(tx: Tx) -> None:
-        if await stored_sessions.insert(tx, whole) is None:
+        inserted = await stored_sessions.insert(tx, whole)
+        if inserted is None:
             raise Conflict("a session with this id exists", field="id")
         for seq, append in enumerate(appends, start=1):
-            await stored_events.insert(tx, append, first_seq=seq)
+            await stored_events.insert(tx, append, first_seq=seq, key_id=inserted.key_id)
 
     await call.engine.write(operation)
 

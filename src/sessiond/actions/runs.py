@@ -79,8 +79,9 @@ async def start_in(call: Call, session_id: str, answer: Callable[[Run], A], *, n
         if await agents.find(tx, begun.workspace_id, new.agent_id or "") is None:
             raise NotFound("no such agent")
         at_first = replace(begun, last_seq=1, log_bytes=created.size, largest_bytes=created.largest)
-        if await sessions.insert(tx, at_first) is not None:
-            await events.insert(tx, created, first_seq=1)
+        inserted = await sessions.insert(tx, at_first)
+        if inserted is not None:
+            await events.insert(tx, created, first_seq=1, key_id=inserted.key_id)
         try:
             before = await sessions.take(tx, begun.workspace_id, session_id, user_id=new.user_id)
         except NotFound:

@@ -24,7 +24,7 @@ from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, 
 from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import audit, events, inboxes, runs, sessions, waits
+from sessiond.storage import audit, events, inboxes, runs, sealed_lists, sessions, waits
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -109,9 +109,9 @@ async def create(
         )
         inserted = await sessions.insert(tx, session)
         if inserted is not None:
-            await events.append_to(tx, begun, append)
+            await events.insert(tx, append, first_seq=1, key_id=inserted.key_id)
             if run is not None:
-                await queue.add(tx, run)
+                await queue.add(tx, replace(run, key_id=inserted.key_id))
             return Created(inserted, new=True)
         existing = await sessions.find(tx, begun.workspace_id, begun.id, user_id=call.caller.user_id)
         if existing is None or if_exists is IfExists.ERROR:
@@ -161,6 +161,17 @@ async def read_page(
     async def page(tx: Tx, most_bytes: int = PAGE_MAX_BYTES) -> SessionPage | None:
         if mine is None:
             return SessionPage(sessions=[], total=0 if with_total else None)
+        if await sealed_lists.applies(tx, workspace_id, mine, sort):
+            return await sealed_lists.read_page(
+                tx,
+                workspace_id,
+                mine,
+                sort=sort,
+                descending=descending,
+                limit=limit,
+                offset=offset,
+                position=position,
+            )
         total = await sessions.count(tx, workspace_id, mine) if with_total else None
         if total is not None and offset >= total:
             # Nothing to see there; without this the database would count its way to the offset.
@@ -333,7 +344,7 @@ async def _take(tx: Tx, call: Call, session_id: str) -> Session:
 
 async def _require_whole(tx: Tx, session: Session) -> None:
     """Raise NotFound for a session that is not kept any more, and whose log has begun to go."""
-    if await events.find(tx, session.workspace_id, session.id, 1) is None:
+    if await events.find(tx, session, 1) is None:
         raise NotFound("no such session")
 
 

@@ -9,6 +9,8 @@
     ├── Conflict            the thing's state does not allow it
     ├── PreconditionFailed  the thing has changed since the caller looked
     ├── KeyReused           an idempotency key came back with another request
+    ├── Locked              the content is sealed with a key that the caller holds, and did not send
+    ├── Damaged             what is stored cannot be opened: it was changed, or moved, or its key is gone
     └── Unavailable         not now; the same request may succeed later
 
 An action raises nothing else. Any other exception is a bug: `web` logs it once and answers "internal error".
@@ -56,6 +58,17 @@ class PreconditionFailed(SessiondError):
 
 
 class KeyReused(SessiondError):
+    pass
+
+
+class Locked(SessiondError):
+    def __init__(self) -> None:
+        super().__init__(
+            "this workspace is sealed with a storage key: send it in the header storage-key", field="storage-key"
+        )
+
+
+class Damaged(SessiondError):
     pass
 
 

@@ -36,6 +36,8 @@ class Inbox(msgspec.Struct, frozen=True):
     expires_at_us: int | None
     expired_at_us: int | None
     """When it was noticed that its time is over; None while it takes mail."""
+    key_id: int | None = None
+    """The key that its content is sealed with; None: it is kept in plain text. No wire shows it."""
 
     def takes_mail(self, at_us: int) -> bool:
         return self.expired_at_us is None and (self.expires_at_us is None or at_us < self.expires_at_us)

@@ -86,6 +86,8 @@ class Mail(msgspec.Struct, frozen=True):
     """Of the raw mail, in bytes."""
     envelope: Envelope
     extractions: list[Extraction]
+    key_id: int | None = None
+    """The key that its content is sealed with; None: it is kept in plain text. No wire shows it."""
 
 
 def envelope_of(read: Read) -> Envelope:

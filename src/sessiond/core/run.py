@@ -116,6 +116,8 @@ class Run(msgspec.Struct, frozen=True):
     """How often it did so."""
     simulates: RunId | None = None
     """The run whose recorded tools answer those that this one calls."""
+    key_id: int | None = None
+    """The key that its content is sealed with; None: it is kept in plain text. No wire shows it."""
 
     @property
     def ended(self) -> bool:

@@ -82,6 +82,8 @@ class Session(msgspec.Struct, frozen=True):
     data: bytes | None
     """A JSON object; None is the empty one."""
     prompt: str | None
+    key_id: int | None = None
+    """The key that its content is sealed with; None: it is kept in plain text. No wire shows it."""
 
     @property
     def ended(self) -> bool:

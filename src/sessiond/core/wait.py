@@ -93,6 +93,8 @@ class Wait(msgspec.Struct, frozen=True):
     times_out_at_us: int | None
     """Of a timer: when it completes."""
     ended_at_us: int | None
+    key_id: int | None = None
+    """The key that its content is sealed with; None: it is kept in plain text. No wire shows it."""
 
     @property
     def ended(self) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.storage.vault import Vault
 
 DELTAS_MAX: Final = 1_000  # what a slow follower is told at most at once; the log has it all
 
@@ -29,6 +30,9 @@ Watched = tuple[WorkspaceId, SessionId]
 
 class Tx(Protocol):
     """One transaction. Statements are named as in `storage/sql/`; values are passed by name."""
+
+    vault: Vault
+    """The keys that content is sealed with, so far as they are in memory."""
 
     async def one(self, statement: str, /, **values: Value) -> Row | None:
         """Return the first row, or None."""
@@ -170,6 +174,7 @@ class Engine(Protocol):
     """A database, open."""
 
     watches: Watches
+    vault: Vault
 
     @property
     def name(self) -> str: ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -13,9 +15,12 @@ from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
+from sessiond.crypto import is_sealed
+from sessiond.storage import seals
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import count_fitting
 from sessiond.storage.slots import slot_of
+from sessiond.storage.vault import Cipher, damaged
 
 WAITS_DUE: Final[Watched] = (WorkspaceId(""), SessionId("waits"))
 """What the sweeper watches: some wait is to be looked at sooner than it knew. No workspace has an empty id."""
@@ -61,7 +66,7 @@ async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
 
 async def append_to(tx: Tx, session: Session, append: Append) -> Session:
     """Append to a session that was taken, and return it as its row must be saved."""
-    await insert(tx, append, first_seq=session.last_seq + 1)
+    await insert(tx, append, first_seq=session.last_seq + 1, key_id=session.key_id)
     return msgspec.structs.replace(
         session,
         last_seq=session.last_seq + len(append.entries),
@@ -73,9 +78,9 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
     )
 
 
-async def insert(tx: Tx, append: Append, *, first_seq: int) -> None:
-    """Add events that have got their numbers, and tell who follows."""
-    await tx.each("event_insert", _rows(append, first_seq))
+async def insert(tx: Tx, append: Append, *, first_seq: int, key_id: int | None) -> None:
+    """Add events that have got their numbers, sealed with the session's key, and tell who follows."""
+    await tx.each("event_insert", _rows(append, first_seq, await _cipher(tx, append.workspace_id, key_id)))
     tx.wake(append.workspace_id, append.session_id)
 
 
@@ -94,7 +99,7 @@ async def note(tx: Tx, append: Append) -> None:
     if row is None:
         return
     await move_slot(tx, append, row[1])
-    await insert(tx, append, first_seq=row[0] - len(append.entries) + 1)
+    await insert(tx, append, first_seq=row[0] - len(append.entries) + 1, key_id=row[3])
     if row[2]:
         await tell_waits(tx, append.workspace_id, append.session_id)
 
@@ -117,9 +122,10 @@ async def note_each(tx: Tx, appends: Sequence[Append]) -> None:
         ats_us=[append.at_us for append in appends],
     )
     rows, moved = list[dict[str, Value]](), list[dict[str, Value]]()
-    for workspace_id, session_id, last_seq, slot, event_waits in found:
+    for workspace_id, session_id, last_seq, slot, event_waits, key_id in found:
         append = noted[workspace_id, session_id]
-        rows += _rows(append, last_seq - len(append.entries) + 1)
+        cipher = await _cipher(tx, workspace_id, key_id)
+        rows += _rows(append, last_seq - len(append.entries) + 1, cipher)
         if slot != slot_of(append.at_us):
             moved.append({"workspace": workspace_id, "id": session_id, "slot": slot_of(append.at_us)})
         tx.wake(workspace_id, session_id)
@@ -140,9 +146,9 @@ async def remove_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, lim
     return len(await tx.all("event_delete_some", workspace=workspace_id, id=session_id, limit=limit))
 
 
-async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, seq: int) -> Event | None:
-    row = await tx.one("event_get", workspace=workspace_id, id=session_id, seq=seq)
-    return Event(*row) if row is not None else None
+async def find(tx: Tx, session: Session, seq: int) -> Event | None:
+    row = await tx.one("event_get", workspace=session.workspace_id, id=session.id, seq=seq)
+    return Event(*(await _open(tx, session, [row]))[0]) if row is not None else None
 
 
 async def read_page(
@@ -163,7 +169,8 @@ async def read_page(
     """
     where = _where(session, after=after, before=before, types=types)
     rows, more = await _read_rows(tx, "event_select", session, where, descending=descending, limit=limit, offset=offset)
-    return LogPage(session=session, events=[Event(*row) for row in rows], more=more)
+    opened = await _open(tx, session, rows)
+    return LogPage(session=session, events=[Event(*row) for row in opened], more=more)
 
 
 async def read_message_page(
@@ -182,7 +189,8 @@ async def read_message_page(
     where = f"{where[0]} and type like 'message.%'", where[1]
     statement = "message_select_sparse" if _is_sparse(session) else "message_select"
     rows, more = await _read_rows(tx, statement, session, where, descending=descending, limit=limit, offset=offset)
-    return LogPage(session=session, events=[StoredMessage(*row) for row in rows], more=more)
+    opened = await _open(tx, session, rows)
+    return LogPage(session=session, events=[StoredMessage(*row) for row in opened], more=more)
 
 
 async def read_history(tx: Tx, session: Session, *, input_seq: int, until: int, limit: int) -> list[StoredMessage]:
@@ -198,7 +206,7 @@ async def read_history(tx: Tx, session: Session, *, input_seq: int, until: int, 
     found = await read(None, input_seq + 1, "type like 'message.%'")
     if until > input_seq:
         found = [*found, *await read(input_seq, until + 1, "type like 'message.%' and action is null")]
-    return [StoredMessage(*row) for row in found]
+    return [StoredMessage(*row) for row in await _open(tx, session, found)]
 
 
 async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, list[StoredMessage]]:
@@ -213,9 +221,11 @@ async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, 
             " order by session_id, seq",
             {"workspace": sessions[0].workspace_id, **ids},
         )
-        for row in rows:
-            message = StoredMessage(*row)
-            found[message.session_id].append(message)
+        await seals.prepare(tx, sessions[0].workspace_id, [session.key_id for session in sessions])
+        by_id = {session.id: session for session in sessions}
+        for session_id, of_session in groupby(rows, key=itemgetter(0)):
+            opened = await _open(tx, by_id[session_id], list(of_session))
+            found[session_id] = [StoredMessage(*row) for row in opened]
     return found
 
 
@@ -271,7 +281,7 @@ async def _append(tx: Tx, append: Append) -> int | None:
         return None
     await move_slot(tx, append, row[1])
     first: int = row[0] - len(append.entries) + 1
-    for values in _rows(append, first):
+    for values in _rows(append, first, await _cipher(tx, append.workspace_id, row[2])):
         await tx.run("event_insert", **values)
     tx.wake(append.workspace_id, append.session_id)
     return first
@@ -289,18 +299,21 @@ async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int 
         together[append.workspace_id, append.session_id, append.user_id].append(index)
     # One session may be asked for by callers bound to a user and by others; a row can be updated once a statement.
     first: list[int | None] = [None] * len(appends)
+    ciphers: list[Cipher | None] = [None] * len(appends)
     for group in _once_each(together):
-        last_seqs = await _bump_each(tx, appends, group)
+        bumped = await _bump_each(tx, appends, group)
         for (workspace_id, session_id, _), indexes in group.items():
-            last_seq = last_seqs.get((workspace_id, session_id))
-            if last_seq is None:
+            if (workspace_id, session_id) not in bumped:
                 continue
+            last_seq, key_id = bumped[workspace_id, session_id]
+            cipher = await _cipher(tx, workspace_id, key_id)
             seq = last_seq - sum(len(appends[index].entries) for index in indexes) + 1
             for index in indexes:
-                first[index] = seq
+                first[index], ciphers[index] = seq, cipher
                 seq += len(appends[index].entries)
             tx.wake(workspace_id, session_id)
-    rows = [row for append, seq in zip(appends, first, strict=True) if seq is not None for row in _rows(append, seq)]
+    placed = zip(appends, first, ciphers, strict=True)
+    rows = [row for append, seq, cipher in placed if seq is not None for row in _rows(append, seq, cipher)]
     await _insert_each(tx, rows)
     return first
 
@@ -339,7 +352,10 @@ def _once_each(together: Together) -> list[Together]:
     return groups
 
 
-async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict[tuple[str, str], int]:
+async def _bump_each(
+    tx: Tx, appends: Sequence[Append], group: Together
+) -> dict[tuple[str, str], tuple[int, int | None]]:
+    """Return the last seq that each session gave, and its key."""
     members = [[appends[index] for index in indexes] for indexes in group.values()]
     rows = await tx.all(
         "session_bump_each",
@@ -356,15 +372,46 @@ async def _bump_each(tx: Tx, appends: Sequence[Append], group: Together) -> dict
     at_us = {key[:2]: max(append.at_us for append in each) for key, each in zip(group, members, strict=True)}
     moved = [
         {"workspace": workspace_id, "id": session_id, "slot": slot_of(at_us[workspace_id, session_id])}
-        for workspace_id, session_id, _, slot in rows
+        for workspace_id, session_id, _, slot, _ in rows
         if slot != slot_of(at_us[workspace_id, session_id])
     ]
     if moved:
         await tx.each("session_slot", moved)
-    return {(row[0], row[1]): row[2] for row in rows}
+    # Keys are in the rows: many sessions' in one round trip.
+    for workspace_id in {row[0] for row in rows}:
+        await seals.prepare(tx, workspace_id, [row[4] for row in rows if row[0] == workspace_id])
+    return {(row[0], row[1]): (row[2], row[4]) for row in rows}
 
 
-def _rows(append: Append, first_seq: int) -> list[dict[str, Value]]:
+async def _cipher(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> Cipher | None:
+    return await seals.cipher_of(tx, workspace_id, key_id) if key_id is not None else None
+
+
+async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows of a log, their last column being the body, with what is sealed opened.
+
+    Raises:
+        Damaged: a body was changed or moved, or put there in plain text; the message names the event.
+    """
+    key_ids = seals.sealed_keys([row[-1] for row in rows])
+    if not key_ids and session.key_id is None:
+        return rows
+    await seals.prepare(tx, session.workspace_id, key_ids)
+    opened, state = list[Row](), None
+    for row in rows:
+        seq, body = row[1], row[-1]
+        if is_sealed(body):
+            body = await seals.open_any(tx, session.workspace_id, body, "event", session.id, seq)
+        elif session.key_id is not None:
+            # In plain text it may be if its turn to be sealed has not come; as its session is now, not as it was read.
+            state = state or await tx.one("session_seal", workspace=session.workspace_id, id=session.id)
+            if state is not None and state[0] is not None and (state[1] is None or seq > state[1]):
+                raise damaged("event", session.id, seq)
+        opened.append((*row[:-1], body))
+    return opened
+
+
+def _rows(append: Append, first_seq: int, cipher: Cipher | None) -> list[dict[str, Value]]:
     return [
         {
             "workspace": append.workspace_id,
@@ -376,7 +423,7 @@ def _rows(append: Append, first_seq: int) -> list[dict[str, Value]]:
             "run_id": entry.run_id,
             "action": entry.action,
             "duration_us": _duration_us(append, entry),
-            "body": entry.body,
+            "body": (cipher.seal(entry.body, "event", append.session_id, seq) if cipher is not None else entry.body),
         }
         for seq, entry in enumerate(append.entries, first_seq)
     ]

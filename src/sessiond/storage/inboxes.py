@@ -9,14 +9,18 @@ import msgspec
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.inbox import Inbox, InboxFilter, InboxPage
-from sessiond.storage import trash
-from sessiond.storage.engine import Tx, Value
+from sessiond.storage import seals, trash
+from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import page_tail
 from sessiond.storage.trash import Trash
+from sessiond.storage.vault import damaged
+
+_Told = tuple[str | None, bytes | None]
 
 
 async def insert(tx: Tx, inbox: Inbox) -> None:
-    columns = msgspec.structs.asdict(inbox)
+    inbox = msgspec.structs.replace(inbox, key_id=await seals.key_for(tx, inbox.workspace_id, inbox.session_id))
+    columns = msgspec.structs.asdict(await seal(tx, inbox))
     columns["workspace"] = columns.pop("workspace_id")
     await tx.run("inbox_insert", **columns)
 
@@ -24,7 +28,7 @@ async def insert(tx: Tx, inbox: Inbox) -> None:
 async def find(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str | None) -> Inbox | None:
     """Return the inbox, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("inbox_get", workspace=workspace_id, id=inbox_id, user=user_id)
-    return Inbox(*row) if row is not None else None
+    return await _row_to_inbox(tx, row) if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str | None) -> Inbox:
@@ -42,7 +46,7 @@ async def get(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str 
 async def find_by_address(tx: Tx, address: str) -> Inbox | None:
     """Return the inbox, of whichever workspace, that has an address, which is in lower case."""
     row = await tx.one("inbox_by_address", address=address)
-    return Inbox(*row) if row is not None else None
+    return await _row_to_inbox(tx, row) if row is not None else None
 
 
 async def take(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> Inbox | None:
@@ -113,21 +117,42 @@ async def read_page(
     tail = page_tail(
         where, values, by="created_at_us", descending=descending, limit=limit, offset=offset, position=position
     )
-    found = [Inbox(*row) for row in await tx.select("inbox_select", tail, values)]
+    found = [await _row_to_inbox(tx, row) for row in await tx.select("inbox_select", tail, values)]
     return InboxPage(inboxes=found[:limit], more=len(found) > limit, total=total)
 
 
 async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:
     """Return inboxes whose time is over, of all workspaces, the first first."""
-    return [Inbox(*row) for row in await tx.all("inboxes_expiring", now_us=now_us, limit=limit)]
+    rows = await tx.all("inboxes_expiring", now_us=now_us, limit=limit, locked=await seals.locked(tx))
+    return [await _row_to_inbox(tx, row) for row in rows]
 
 
 async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[Inbox]:
     """Return inboxes that expired before a time."""
     rows = await tx.all("inboxes_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
-    return [Inbox(*row) for row in rows]
+    return [await _row_to_inbox(tx, row) for row in rows]
 
 
 async def find_next_expiry(tx: Tx) -> int | None:
-    row: Any = await tx.one("inboxes_next_expiry")
+    row: Any = await tx.one("inboxes_next_expiry", locked=await seals.locked(tx))
     return row[0] if row is not None else None
+
+
+async def seal(tx: Tx, inbox: Inbox) -> Inbox:
+    """Return an inbox as its row has it: sealed, if it has a key. Purpose and metadata are one then."""
+    if inbox.key_id is None:
+        return inbox
+    told = msgspec.msgpack.encode((inbox.purpose, inbox.metadata))
+    sealed = await seals.seal_with(tx, inbox.workspace_id, inbox.key_id, told, "inbox", inbox.id)
+    return msgspec.structs.replace(inbox, purpose=None, metadata=sealed)
+
+
+async def _row_to_inbox(tx: Tx, row: Row) -> Inbox:
+    inbox = Inbox(*row)
+    if inbox.key_id is None:
+        return inbox
+    told = await seals.open_with(tx, inbox.workspace_id, inbox.key_id, inbox.metadata, "inbox", inbox.id)
+    if told is None or inbox.purpose is not None:
+        raise damaged("inbox", inbox.id)
+    purpose, metadata = msgspec.msgpack.decode(told, type=_Told)
+    return msgspec.structs.replace(inbox, purpose=purpose, metadata=metadata)

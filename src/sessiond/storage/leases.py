@@ -13,7 +13,7 @@ import msgspec
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.run import Run, RunStatus
 from sessiond.core.session import Status
-from sessiond.storage import events, runs
+from sessiond.storage import events, runs, seals
 from sessiond.storage.engine import Tx
 from sessiond.storage.events import Append
 
@@ -57,11 +57,14 @@ async def find_next(tx: Tx) -> int | None:
 
     Where more agents are waited for than are looked at, that is at once: `read_due` knows.
     """
-    row = await tx.one("session_next_lapse")
+    row = await tx.one("session_next_lapse", locked=await seals.locked(tx))
     lanes, behind = await _read_lanes(tx, FIRST)
     if behind != FIRST:
         return 0
-    times = [at_us for *_, at_us in lanes] + ([row[0]] if row is not None and row[0] is not None else [])
+    locked = await seals.read_locked(tx)
+    times = [at_us for workspace_id, _, at_us in lanes if workspace_id not in locked]
+    if row is not None and row[0] is not None:
+        times.append(row[0])
     return min(times, default=None)
 
 
@@ -71,12 +74,14 @@ async def read_due(
     """Return sessions that are due, and keep them from others until this transaction ends.
 
     First those whose worker was lost; then those of the agents that are waited for, the longest due first, to each
-    agent its share. Those in `full` are passed by. Returns too whether there may be more, and behind which agent to
-    look the next time: where many are waited for, not all are looked at.
+    agent its share. Those in `full` are passed by, and workspaces whose key a client holds. Returns too whether there
+    may be more, and behind which agent to look the next time: where many are waited for, not all are looked at.
     """
-    found = [*await tx.all("sessions_lapsed", now_us=now_us, limit=limit)]
+    locked = await seals.read_locked(tx)
+    found = [*await tx.all("sessions_lapsed", now_us=now_us, limit=limit, locked=await seals.locked(tx))]
     lanes, next_behind = await _read_lanes(tx, behind)
-    due = sorted((lane for lane in lanes if lane[2] <= now_us and lane[:2] not in full), key=lambda lane: lane[2])
+    open_lanes = (lane for lane in lanes if lane[2] <= now_us and lane[:2] not in full and lane[0] not in locked)
+    due = sorted(open_lanes, key=lambda lane: lane[2])
     more = len(found) == limit
     for left, (workspace_id, agent_id, _) in zip(range(len(due), 0, -1), due, strict=True):
         if len(found) >= limit:
@@ -143,7 +148,7 @@ async def append(tx: Tx, lease: Lease, wanted: Append) -> int | None:
         return None
     await events.move_slot(tx, wanted, row[1])
     first_seq: int = row[0] - len(wanted.entries) + 1
-    await events.insert(tx, wanted, first_seq=first_seq)
+    await events.insert(tx, wanted, first_seq=first_seq, key_id=row[3])
     if row[2]:
         await events.tell_waits(tx, lease.workspace_id, lease.session_id)
     return first_seq
@@ -195,7 +200,8 @@ async def look(tx: Tx, lease: Lease, run_id: RunId) -> Look | None:
     if row is None:
         return None
     held = (row[0], row[1]) == (lease.fence, lease.worker)
-    return Look(held, RunStatus(row[2]), row[3] is not None, row[4])
+    answer = await seals.open_with(tx, lease.workspace_id, row[5], row[4], "run", run_id, "answer")
+    return Look(held, RunStatus(row[2]), row[3] is not None, answer)
 
 
 def _place(lease: Lease) -> tuple[WorkspaceId, SessionId]:

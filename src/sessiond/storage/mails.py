@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,11 +11,14 @@ from sessiond.core.errors import NotFound
 from sessiond.core.extraction import Extraction
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.mail import Content, Envelope, Mail
+from sessiond.storage import seals
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import page_tail, read_fitting
 
 
 async def insert(tx: Tx, mail: Mail, content: Content, raw: bytes) -> None:
+    key_id = await seals.key_for(tx, mail.workspace_id, mail.session_id)
+    mail = msgspec.structs.replace(mail, key_id=key_id)
     await tx.run(
         "mail_insert",
         workspace=mail.workspace_id,
@@ -24,11 +28,13 @@ async def insert(tx: Tx, mail: Mail, content: Content, raw: bytes) -> None:
         user_id=mail.user_id,
         received_at_us=mail.received_at_us,
         size=mail.size,
-        envelope=msgspec.json.encode(mail.envelope),
-        extractions=msgspec.json.encode(mail.extractions),
+        envelope=await seal(tx, mail, "envelope", msgspec.json.encode(mail.envelope)),
+        extractions=await seal(tx, mail, "extractions", msgspec.json.encode(mail.extractions)),
+        key_id=key_id,
     )
-    packed = msgspec.json.encode(content)
-    await tx.run("mail_content_insert", workspace=mail.workspace_id, mail_id=mail.id, content=packed, raw=raw)
+    packed = await seal(tx, mail, "content", msgspec.json.encode(content))
+    kept = await seal(tx, mail, "raw", raw)
+    await tx.run("mail_content_insert", workspace=mail.workspace_id, mail_id=mail.id, content=packed, raw=kept)
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str | None) -> Mail:
@@ -40,14 +46,14 @@ async def get(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str |
     row = await tx.one("mail_get", workspace=workspace_id, id=mail_id, user=user_id)
     if row is None:
         raise NotFound("no such mail")
-    return _row_to_mail(row)
+    return await _row_to_mail(tx, row)
 
 
 async def read_content(tx: Tx, mail: Mail) -> Content:
     row = await tx.one("mail_content_get", workspace=mail.workspace_id, mail_id=mail.id)
     if row is None:
         raise NotFound("no such mail")  # removed with its inbox, this moment
-    return msgspec.json.decode(row[0], type=Content)
+    return msgspec.json.decode(await _open(tx, mail, "content", row[0]), type=Content)
 
 
 async def read_raw(tx: Tx, mail: Mail) -> bytes:
@@ -59,11 +65,11 @@ async def read_raw(tx: Tx, mail: Mail) -> bytes:
     row = await tx.one("mail_raw_get", workspace=mail.workspace_id, mail_id=mail.id)
     if row is None:
         raise NotFound("no such mail")  # removed with its inbox, this moment
-    return bytes(row[0])
+    return await _open(tx, mail, "raw", bytes(row[0]))
 
 
 async def set_extractions(tx: Tx, mail: Mail, extractions: Sequence[Extraction]) -> None:
-    packed = msgspec.json.encode(extractions)
+    packed = await seal(tx, mail, "extractions", msgspec.json.encode(extractions))
     await tx.run("mail_extractions_update", workspace=mail.workspace_id, id=mail.id, extractions=packed)
 
 
@@ -76,7 +82,7 @@ async def read_since(
         rows = await tx.all("mails_since", inbox=inbox_id, **asked)
     else:
         rows = await tx.all("mails_of_session_since", session=session_id, **asked)
-    return [_row_to_mail(row) for row in rows]
+    return [await _row_to_mail(tx, row) for row in rows]
 
 
 async def read_of_session(
@@ -85,7 +91,7 @@ async def read_of_session(
     """Return up to `limit` mails of all inboxes of a session, the first first, from behind a time and an id."""
     at, at_id = after if after is not None else (0, "")
     rows = await tx.all("mails_of_session", workspace=workspace_id, session=session_id, at=at, at_id=at_id, limit=limit)
-    return [_row_to_mail(row) for row in rows]
+    return [await _row_to_mail(tx, row) for row in rows]
 
 
 async def read_page(
@@ -112,7 +118,7 @@ async def read_page(
         position=position,
     )
     rows, more = await read_fitting(tx, "mail_select", "mail_size_select", tail, values, limit=limit)
-    return [_row_to_mail(row) for row in rows], more
+    return [await _row_to_mail(tx, row) for row in rows], more
 
 
 async def remove_some(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, limit: int) -> int:
@@ -124,8 +130,25 @@ async def remove_some(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, limit
     return len(rows)
 
 
-def _row_to_mail(row: Row) -> Mail:
-    columns = [*row]
-    columns[-2] = msgspec.json.decode(columns[-2], type=Envelope)
-    columns[-1] = msgspec.json.decode(columns[-1], type=list[Extraction])
-    return Mail(*columns)
+async def seal(tx: Tx, mail: Mail, field: str, plain: bytes) -> bytes:
+    """Return a field of a mail as its row has it: sealed, if the mail has a key."""
+    return await seals.seal_with(tx, mail.workspace_id, mail.key_id, plain, "mail", mail.id, field) or b""
+
+
+async def _open(tx: Tx, mail: Mail, field: str, kept: bytes) -> bytes:
+    return await seals.open_with(tx, mail.workspace_id, mail.key_id, kept, "mail", mail.id, field) or b""
+
+
+async def _row_to_mail(tx: Tx, row: Row) -> Mail:
+    mail = Mail(*row)
+    envelope = await _open(tx, mail, "envelope", row[_ENVELOPE])
+    extractions = await _open(tx, mail, "extractions", row[_EXTRACTIONS])
+    return msgspec.structs.replace(
+        mail,
+        envelope=msgspec.json.decode(envelope, type=Envelope),
+        extractions=msgspec.json.decode(extractions, type=list[Extraction]),
+    )
+
+
+_ENVELOPE: Final = Mail.__struct_fields__.index("envelope")
+_EXTRACTIONS: Final = Mail.__struct_fields__.index("extractions")

@@ -7,10 +7,12 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from sessiond.core.errors import InvalidInput
+from sessiond.crypto import Master
 from sessiond.storage.engine import Engine
 from sessiond.storage.migrate import migrate_postgres, migrate_sqlite
 from sessiond.storage.postgres import PostgresEngine
 from sessiond.storage.sqlite import SqliteEngine
+from sessiond.storage.vault import Vault
 
 POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
 
@@ -37,16 +39,20 @@ async def migrate(url: str) -> list[str]:
     return migrate_sqlite(path) if path is not None else await migrate_postgres(url)
 
 
-async def open_engine(url: str, *, queue_max: int, pool_max: int, command_timeout_seconds: float) -> Engine:
+async def open_engine(
+    url: str, *, queue_max: int, pool_max: int, command_timeout_seconds: float, master: Master | None = None
+) -> Engine:
     """Open the database at `url`, whose schema must be current. Close the engine when done.
+
+    Without a `master` key, content that was sealed with one cannot be read.
 
     Raises:
         InvalidInput: the URL is of no known kind.
         Unavailable: nothing answers there.
     """
-    path = sqlite_path(url)
+    path, vault = sqlite_path(url), Vault(master)
     if path is not None:
-        return await SqliteEngine.open(path, queue_max=queue_max)
+        return await SqliteEngine.open(path, queue_max=queue_max, vault=vault)
     return await PostgresEngine.open(
-        url, queue_max=queue_max, pool_max=pool_max, command_timeout_seconds=command_timeout_seconds
+        url, queue_max=queue_max, pool_max=pool_max, command_timeout_seconds=command_timeout_seconds, vault=vault
     )

@@ -17,13 +17,14 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final, Self
 from zlib import crc32
 
 import asyncpg
 import msgspec
 
-from sessiond.core.errors import SessiondError, Unavailable
+from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.storage.counts import pack_tallies
@@ -43,6 +44,7 @@ from sessiond.storage.engine import (
     Watches,
 )
 from sessiond.storage.statements import load_statements, number_parameters
+from sessiond.storage.vault import KeyNeeded, Vault
 
 log: Final = logging.getLogger("sessiond.storage")
 
@@ -81,7 +83,8 @@ class PostgresTx:
 
     takes_arrays = True
 
-    def __init__(self, connection: Any, statements: Mapping[str, str]) -> None:
+    def __init__(self, connection: Any, statements: Mapping[str, str], vault: Vault) -> None:
+        self.vault = vault
         self._connection = connection
         self._statements = statements
         self.tallies: dict[Tally, int] = defaultdict(int)
@@ -161,8 +164,8 @@ class _Combiner:
         try:
             results = await self._engine.transact(operation, weight=len(items))
         except Exception as error:
-            if len(group) > 1 and not isinstance(error, SessiondError):
-                # A bug met by one item is not its neighbours': each on its own, and only the one sees the error.
+            if len(group) > 1 and not isinstance(error, Unavailable):
+                # What one item met is not its neighbours': each on its own, and only the one sees the error.
                 for one in group:
                     await self._write([one])
                 return
@@ -181,7 +184,10 @@ class PostgresEngine:
     name: Final = "postgres"
     poll_seconds: Final = 5.0  # a look is a query, and the listener wakes everybody when it was away
 
-    def __init__(self, url: str, pool: asyncpg.Pool[Any], *, queue_max: int, command_timeout_seconds: float) -> None:
+    def __init__(
+        self, url: str, pool: asyncpg.Pool[Any], *, queue_max: int, command_timeout_seconds: float, vault: Vault
+    ) -> None:
+        self.vault = vault
         self._url = url
         self._pool = pool
         self._queue_max = queue_max
@@ -200,7 +206,15 @@ class PostgresEngine:
         self._listener = asyncio.create_task(self._listen_on(), name="sessiond-listener")
 
     @classmethod
-    async def open(cls, url: str, *, queue_max: int, pool_max: int, command_timeout_seconds: float) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        queue_max: int,
+        pool_max: int,
+        command_timeout_seconds: float,
+        vault: Vault | None = None,
+    ) -> Self:
         """Connect to a database whose schema is current. At most `queue_max` writes wait.
 
         Raises:
@@ -220,7 +234,13 @@ class PostgresEngine:
             )
         except (*_LOST, asyncpg.PostgresError, ValueError) as error:  # ValueError: a port that is no number
             raise Unavailable(f"PostgreSQL cannot be reached ({type(error).__name__}: {error})") from error
-        return cls(url, pool, queue_max=queue_max, command_timeout_seconds=command_timeout_seconds)
+        return cls(
+            url,
+            pool,
+            queue_max=queue_max,
+            command_timeout_seconds=command_timeout_seconds,
+            vault=vault or Vault(None),
+        )
 
     async def write(self, operation: Operation[T]) -> T:
         result: T = await self._admitted(self.transact(operation))
@@ -234,10 +254,18 @@ class PostgresEngine:
         return result
 
     async def read(self, operation: Operation[T]) -> T:
+        for tries in count():
+            try:
+                return await self._read(operation)
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
+
+    async def _read(self, operation: Operation[T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._connection() as connection:
-                    result: T = await operation(PostgresTx(connection, self._statements))
+                    result: T = await operation(PostgresTx(connection, self._statements, self.vault))
                     return result
             except _LOST as error:
                 if attempt == ATTEMPTS or isinstance(error, (*_TOO_LONG, ValueError)):
@@ -287,11 +315,19 @@ class PostgresEngine:
 
     async def transact(self, operation: Callable[[Any], Any], *, weight: int = 1) -> Any:
         """Run an operation in a transaction, again where that is safe and of use; then wake who watches."""
+        for tries in count():
+            try:
+                return await self._transact(operation, weight=weight)
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
+
+    async def _transact(self, operation: Callable[[Any], Any], *, weight: int) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
             committing = False
             try:
                 async with self._connection() as connection:
-                    tx = PostgresTx(connection, self._statements)
+                    tx = PostgresTx(connection, self._statements, self.vault)
                     transaction = connection.transaction()
                     await transaction.start()
                     try:
@@ -451,6 +487,6 @@ def _without_content(error: asyncpg.PostgresError) -> PostgresRefusedError:
     return refused.with_traceback(error.__traceback__)
 
 
-def _unavailable(error: BaseException) -> SessiondError:
+def _unavailable(error: BaseException) -> Unavailable:
     log.warning("the database did not answer as it should: %s", type(error).__name__)
     return Unavailable("the database cannot do this now")

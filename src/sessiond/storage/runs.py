@@ -8,6 +8,7 @@ import msgspec
 
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.run import Failure, Run, RunFilter, RunPage, RunStatus
+from sessiond.storage import seals
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import add_any_of, page_tail, read_fitting
 
@@ -25,14 +26,19 @@ class Answering(msgspec.Struct, frozen=True):
     ended_seq: int | None
 
 
+DELETED: Final = msgspec.json.encode(Failure("cancelled", "the session was deleted"))
+"""The error of runs whose session was deleted before they had ended."""
+SEALED: Final = ("input", "output", "error", "ask", "answer")
+
 _STATUS: Final = {str(status): status for status in RunStatus}
 _STATUS_COLUMN: Final = Run.__struct_fields__.index("status")
+_KEY_COLUMN: Final = Run.__struct_fields__.index("key_id")
 _FIXED: Final = ("session_id", "agent_id", "user_id", "queued_seq", "input_seq", "input", "actor", "retry_of")
 
 
 async def insert(tx: Tx, run: Run, *, now_us: int) -> None:
     """Add a run to its session's queue, and tell the workers. `now_us` is the database's clock."""
-    await tx.run("run_insert", **_columns(run))
+    await tx.run("run_insert", **await _columns(tx, run))
     assert run.session_id is not None
     await schedule(tx, run.workspace_id, run.session_id, opened=1, now_us=now_us)
 
@@ -49,8 +55,8 @@ async def schedule(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, 
 
 async def save(tx: Tx, run: Run) -> None:
     """Write what may change of a run."""
-    columns = _columns(run)
-    for fixed in (*_FIXED, "created_at_us"):
+    columns = await _columns(tx, run)
+    for fixed in (*_FIXED, "created_at_us", "key_id"):
         del columns[fixed]
     await tx.run("run_update", **columns)
 
@@ -58,7 +64,7 @@ async def save(tx: Tx, run: Run) -> None:
 async def find(tx: Tx, workspace_id: WorkspaceId, run_id: str, *, user_id: str | None) -> Run | None:
     """Return the run, or None when the workspace has none of that id, or when it is not of `user_id`'s session."""
     row = await tx.one("run_get", workspace=workspace_id, id=run_id, user=user_id)
-    return _row_to_run(row) if row is not None else None
+    return await _row_to_run(tx, row) if row is not None else None
 
 
 async def count_open(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> int:
@@ -74,7 +80,7 @@ async def read_open(
     `after` is the `queued_seq` of the last that was read.
     """
     rows = await tx.all("runs_open", workspace=workspace_id, session=session_id, after=after, limit=limit)
-    return [_row_to_run(row) for row in rows]
+    return [await _row_to_run(tx, row) for row in rows]
 
 
 async def read_before(
@@ -92,8 +98,7 @@ async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_
 
 async def orphan(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, at_us: int) -> None:
     """Take a session's runs away from it, before it is deleted; those that had not ended are cancelled."""
-    error = msgspec.json.encode(Failure("cancelled", "the session was deleted"))
-    await tx.run("runs_orphan", workspace=workspace_id, session=session_id, error=error, at_us=at_us)
+    await tx.run("runs_orphan", workspace=workspace_id, session=session_id, error=DELETED, at_us=at_us)
 
 
 async def read_page(
@@ -120,7 +125,8 @@ async def read_page(
     by = "queued_seq" if len(wanted.session_ids) == 1 else "created_at_us"
     tail = page_tail(where, values, by=by, descending=descending, limit=limit, position=position)
     rows, more = await read_fitting(tx, "run_select", "run_size_select", tail, values, limit=limit)
-    page = [_row_to_run(row) for row in rows]
+    await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
+    page = [await _row_to_run(tx, row) for row in rows]
     return RunPage(runs=page, next_position=position_of(page[-1], wanted) if more else None, total=total)
 
 
@@ -140,14 +146,27 @@ def _where(workspace_id: WorkspaceId, wanted: RunFilter, user_id: str | None) ->
     return where, values
 
 
-def _columns(run: Run) -> dict[str, Any]:
+async def _columns(tx: Tx, run: Run) -> dict[str, Any]:
     columns = msgspec.structs.asdict(run)
+    if run.key_id is not None:
+        for name in SEALED:
+            columns[name] = await seals.seal_with(tx, run.workspace_id, run.key_id, columns[name], "run", run.id, name)
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(run.status)
     return columns
 
 
-def _row_to_run(row: Row) -> Run:
+async def _row_to_run(tx: Tx, row: Row) -> Run:
     columns = [*row]
     columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
-    return Run(*columns)
+    run = Run(*columns)
+    if run.key_id is None:
+        return run
+    opened = {name: await open_field(tx, run, name, getattr(run, name)) for name in SEALED}
+    return msgspec.structs.replace(run, **opened)
+
+
+async def open_field(tx: Tx, run: Run, name: str, kept: bytes | None) -> bytes | None:
+    if kept == DELETED:
+        return kept  # the same for all, and no content: see `orphan`
+    return await seals.open_with(tx, run.workspace_id, run.key_id, kept, "run", run.id, name)

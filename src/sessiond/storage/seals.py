@@ -1,14 +1,22 @@
-"""Keys that content is sealed with, as rows, and in memory while they are in use."""
+"""Keys that content is sealed with, as rows, and what the other nouns need to seal and to open."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from sessiond.core.ids import WorkspaceId
-from sessiond.storage.engine import Tx
+from sessiond.core.errors import Locked
+from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.crypto import NotOpened, is_sealed, key_id_of, make_key
+from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.vault import Cipher, KeyNeeded, damaged
+
+SERVER: Final = "server"
+CLIENT: Final = "client"
+CONTENT: Final = "content"
 
 PLAIN: Final = 0
 """The id of the index key of what is kept in plain text."""
@@ -22,12 +30,195 @@ class IndexKey(msgspec.Struct, frozen=True):
     secret: bytes
 
 
+class State(msgspec.Struct, frozen=True):
+    """How a workspace's content is kept."""
+
+    key_id: int | None
+    """The key that new content gets; None: it is kept in plain text."""
+    changing: bool
+    """Whether some content may still be kept in another way."""
+
+
+class Root(msgspec.Struct, frozen=True):
+    """A key of a workspace, as its row has it."""
+
+    id: int
+    kind: str
+    wrapped: bytes
+    salt: bytes | None
+    verifier: bytes | None
+    created_at_us: int
+    parent_id: int | None = None
+
+
+async def read_state(tx: Tx, workspace_id: WorkspaceId) -> State:
+    row = await tx.one("workspace_seal_state", workspace=workspace_id)
+    return State(row[0], bool(row[1])) if row is not None else State(None, changing=False)
+
+
+async def find_root(tx: Tx, workspace_id: WorkspaceId, key_id: int) -> Root | None:
+    row = await tx.one("seal_key_root", workspace=workspace_id, id=key_id)
+    return Root(*row) if row is not None else None
+
+
+async def read_roots(tx: Tx, workspace_id: WorkspaceId) -> list[Root]:
+    """Return the keys of a workspace, the newest first: more than one while content is moved from one to another."""
+    return [Root(*row) for row in await tx.all("seal_key_roots", workspace=workspace_id)]
+
+
+async def read_locked(tx: Tx) -> list[WorkspaceId]:
+    """Return the workspaces whose content this process cannot open now: a client holds their key."""
+    rows = await tx.all("seal_keys_of_clients")
+    return sorted({row[0] for row in rows if not tx.vault.holds(row[0], row[1])})
+
+
+async def locked(tx: Tx) -> Value:
+    """Return those workspaces as what the fragment `locked_workspaces` takes."""
+    found = await read_locked(tx)
+    return list(found) if tx.takes_arrays else msgspec.json.encode(found).decode()
+
+
+async def cipher_of(tx: Tx, workspace_id: WorkspaceId, key_id: int) -> Cipher:
+    """Return a key of a workspace, to seal and open with.
+
+    Raises:
+        Locked: a client holds the key that wraps it, and has not shown it.
+        Damaged: there is no such key.
+        KeyNeeded: for the engine, which runs the operation again.
+    """
+    found = tx.vault.find(workspace_id, key_id)
+    if found is not None:
+        return found
+    row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
+    if row is None:
+        raise damaged("key", key_id)
+    return await _unwrap(tx, workspace_id, key_id, row)
+
+
+async def make_session_key(
+    tx: Tx, workspace_id: WorkspaceId, key_id: int, *, session_id: SessionId, under: int | None, at_us: int
+) -> None:
+    """Make a key for a session's content, wrapped by the workspace's key `under`."""
+    assert under is not None, "a workspace that seals has a key"
+    root, secret = await cipher_of(tx, workspace_id, under), make_key()
+    await tx.run(
+        "seal_key_insert",
+        workspace=workspace_id,
+        id=key_id,
+        kind=CONTENT,
+        parent_id=under,
+        session_id=session_id,
+        wrapped=root.wrap(key_id, secret),
+        salt=None,
+        verifier=None,
+        at_us=at_us,
+    )
+    tx.vault.keep(workspace_id, Cipher(workspace_id, key_id, secret, root))
+
+
+async def key_for(tx: Tx, workspace_id: WorkspaceId, session_id: str | None) -> int | None:
+    """Return the id of the key for what is made in a session that is in hand, or in none; None for plain text."""
+    if session_id is not None:
+        row = await tx.one("session_key", workspace=workspace_id, id=session_id)
+        return row[0] if row is not None else None
+    return (await read_state(tx, workspace_id)).key_id
+
+
+async def seal_with(
+    tx: Tx, workspace_id: WorkspaceId, key_id: int | None, plain: bytes | None, *place: str | int
+) -> bytes | None:
+    """Return `plain` sealed with a key for a place; itself where there is none of either."""
+    if key_id is None or plain is None:
+        return plain
+    return (await cipher_of(tx, workspace_id, key_id)).seal(plain, *place)
+
+
+async def open_with(
+    tx: Tx, workspace_id: WorkspaceId, key_id: int | None, kept: bytes | None, *place: str | int
+) -> bytes | None:
+    """Return what is kept for a place, opened if its record has a key.
+
+    Raises:
+        Damaged: it was changed, moved, or put there in plain text.
+    """
+    if key_id is None or kept is None:
+        return kept
+    if not is_sealed(kept):
+        raise damaged(*place)
+    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+
+
+async def open_any(tx: Tx, workspace_id: WorkspaceId, kept: bytes, *place: str | int) -> bytes:
+    """Return what is kept for a place, opened if it is sealed, with the key that it names itself."""
+    if not is_sealed(kept):
+        return kept
+    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+
+
+async def prepare(tx: Tx, workspace_id: WorkspaceId, key_ids: Iterable[int | None]) -> None:
+    """Have many keys in memory, in one round trip where there would be one for each."""
+    missing = {key_id for key_id in key_ids if key_id is not None and tx.vault.find(workspace_id, key_id) is None}
+    if not tx.takes_arrays or len(missing) < 2:
+        return
+    for row in await tx.all("seal_keys_get_each", workspace=workspace_id, ids=sorted(missing)):
+        await _unwrap(tx, workspace_id, row[0], row[1:])
+
+
 async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
-    """Return the keys that a workspace's index may have been made with, first the one for what is indexed now."""
-    return [IndexKey(PLAIN, hashlib.sha256(b"sessiond index\0" + workspace_id.encode()).digest())]
+    """Return the keys that a workspace's index may have been made with, first the one for what is indexed now.
+
+    Raises:
+        Locked: a client holds the key that they are derived from, and has not shown it.
+    """
+    state = await read_state(tx, workspace_id)
+    plain = IndexKey(PLAIN, hashlib.sha256(b"sessiond index\0" + workspace_id.encode()).digest())
+    if state.key_id is None and not state.changing:
+        return [plain]
+    ids = [root.id for root in await read_roots(tx, workspace_id)]
+    ids.sort(key=lambda key_id: key_id != state.key_id)
+    keys = [IndexKey(key_id, (await cipher_of(tx, workspace_id, key_id)).derive("index")) for key_id in ids]
+    if state.key_id is None:
+        return [plain, *keys]
+    return [*keys, plain] if state.changing else keys
 
 
 async def destroy(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
     """Destroy the key of a session's content, which nobody can read any more, also where it was copied to; False when
     it has none."""
-    return await tx.one("seal_key_destroy", workspace=workspace_id, session=session_id) is not None
+    return bool(await tx.all("seal_key_destroy", workspace=workspace_id, session=session_id))
+
+
+def sealed_keys(kept: Iterable[bytes | None]) -> set[int]:
+    """Return the ids of the keys that sealed texts name; of those that can name none, none."""
+    found = set()
+    for text in kept:
+        if text is not None and is_sealed(text):
+            try:
+                found.add(key_id_of(text))
+            except NotOpened:
+                continue
+    return found
+
+
+async def _cipher_named(tx: Tx, workspace_id: WorkspaceId, kept: bytes, place: Sequence[str | int]) -> Cipher:
+    try:
+        key_id = key_id_of(kept)
+        found = tx.vault.find(workspace_id, key_id)
+        if found is not None:
+            return found
+        row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
+    except NotOpened as error:
+        raise damaged(*place) from error
+    if row is None:
+        raise damaged(*place)
+    return await _unwrap(tx, workspace_id, key_id, row)
+
+
+async def _unwrap(tx: Tx, workspace_id: WorkspaceId, key_id: int, row: Row) -> Cipher:
+    kind, parent_id, wrapped = row
+    if parent_id is not None:
+        parent = await cipher_of(tx, workspace_id, parent_id)
+        return tx.vault.keep(workspace_id, parent.unwrap(key_id, bytes(wrapped)))
+    if kind == CLIENT:
+        raise Locked
+    raise KeyNeeded(workspace_id, key_id, bytes(wrapped))

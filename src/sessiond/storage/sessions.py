@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import hmac
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,26 +14,47 @@ from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
-from sessiond.storage import events
+from sessiond.crypto import make_key_id
+from sessiond.storage import events, seals
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
 from sessiond.storage.slots import slot_of
+from sessiond.storage.vault import damaged
 
 SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
+NAMES: Final = ("name", "user_name", "user_email")
+DETAILS: Final = (*NAMES, "metadata", "data", "prompt")
+"""What is sealed of a session, in this order."""
+HASHED: Final = ""
+"""The key, in the index of metadata, of what is hashed; nobody's own is empty."""
+
+_Details = tuple[str | None, str | None, str | None, bytes | None, bytes | None, str | None]
+_encoder: Final = msgspec.msgpack.Encoder()
+_unpack_details: Final = msgspec.msgpack.Decoder(_Details).decode
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
 _REGISTERED_COLUMN: Final = Session.__struct_fields__.index("agent_registered")
+_KEY_COLUMN: Final = Session.__struct_fields__.index("key_id")
 
 
 async def insert(tx: Tx, session: Session) -> Session | None:
-    """Add a session, count it, and return it; None, and nothing happens, when its id is taken."""
-    row = await tx.one("session_insert", **_columns(session))
+    """Add a session, count it, and return it, with its key; None, and nothing stays, when its id is taken."""
+    key_id = None
+    state = await seals.read_state(tx, session.workspace_id)
+    if state.key_id is not None:
+        key_id = make_key_id()
+    session = msgspec.structs.replace(session, key_id=key_id)
+    row = await tx.one("session_insert", **_columns(session), key_id=key_id)
     if row is None:
         return None
-    if _details_bytes(session):
-        await _put_details(tx, session)
-        await tx.each("session_metadata_insert", _metadata_rows(session))
+    if key_id is not None:
+        await seals.make_session_key(
+            tx, session.workspace_id, key_id, session_id=session.id, under=state.key_id, at_us=session.created_at_us
+        )
+    if _has_details(session):
+        await put_details(tx, session)
+        await put_metadata(tx, session)
     _tally(tx, session, 1)
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
@@ -40,7 +62,7 @@ async def insert(tx: Tx, session: Session) -> Session | None:
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
     """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    return _row_to_session(row) if row is not None else None
+    return (await _to_sessions(tx, workspace_id, [row]))[0] if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -105,11 +127,11 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     row = await tx.one("session_update", **columns)
     if row is not None and row[0] and after.last_seq > before.last_seq:
         await events.tell_waits(tx, after.workspace_id, after.id)
-    if (before.metadata, before.data, before.prompt) != (after.metadata, after.data, after.prompt):
-        await _put_details(tx, after)
+    if _wide(before) != _wide(after):
+        await put_details(tx, after)
     if before.metadata != after.metadata:
-        await tx.each("session_metadata_delete", _metadata_rows(before))
-        await tx.each("session_metadata_insert", _metadata_rows(after))
+        await drop_metadata(tx, before)
+        await put_metadata(tx, after)
     _tally(tx, before, -1)
     _tally(tx, after, 1)
     if after.agent_id == before.agent_id:
@@ -120,7 +142,7 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
 
 async def delete(tx: Tx, session: Session) -> None:
     """Remove a session that was taken, with its log."""
-    await tx.each("session_metadata_delete", _metadata_rows(session))
+    await drop_metadata(tx, session)
     for statement in ("session_details_delete", "event_delete_all", "session_delete"):
         await tx.run(statement, workspace=session.workspace_id, id=session.id)
     _tally(tx, session, -1)
@@ -128,11 +150,12 @@ async def delete(tx: Tx, session: Session) -> None:
 
 async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[WorkspaceId, str]]:
     """Return open sessions of all workspaces whose time is over, the first first."""
-    return [(row[0], row[1]) for row in await tx.all("sessions_expired", now_us=now_us, limit=limit)]
+    rows = await tx.all("sessions_expired", now_us=now_us, limit=limit, locked=await seals.locked(tx))
+    return [(row[0], row[1]) for row in rows]
 
 
 async def find_next_expiry(tx: Tx) -> int | None:
-    row = await tx.one("sessions_next_expiry")
+    row = await tx.one("sessions_next_expiry", locked=await seals.locked(tx))
     return row[0] if row is not None else None
 
 
@@ -160,7 +183,7 @@ async def read_page(
     `most_bytes`, where that is less: read it where it holds up nobody.
     """
     backwards = position is not None and position.backwards
-    where, values = _where(workspace_id, wanted)
+    where, values = await conditions(tx, workspace_id, wanted)
     down = descending != backwards
     if position is not None:
         where += _beyond(position, values, down=down)
@@ -172,7 +195,7 @@ async def read_page(
     fitting = count_fitting(sizes, limit)
     values["limit"] = fitting + 1
     rows = await tx.select("session_select", tail, values)
-    found = [_row_to_session(row) for row in rows[:fitting]]
+    found = await _to_sessions(tx, workspace_id, rows[:fitting])
     more = len(rows) > fitting
     if backwards:
         return SessionPage(sessions=found[::-1], more_after=True, more_before=more)
@@ -202,7 +225,7 @@ async def count(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> int
     if kept and len(asked) <= 1 and wanted.created_after_us is None and wanted.created_before_us is None:
         field, values = next(iter(asked.items()), ("all", ("",)))
         return await read_total(tx, workspace_id, field, dict.fromkeys(values))
-    where, parameters = _where(workspace_id, wanted)
+    where, parameters = await conditions(tx, workspace_id, wanted)
     rows = await tx.select("session_count_select", f"where {' and '.join(where)}", parameters)
     total: int = rows[0][0]
     return total
@@ -235,20 +258,24 @@ def _beyond(position: Position, values: dict[str, Value], *, down: bool) -> list
     return beyond
 
 
-def _where(workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str], dict[str, Value]]:
+async def conditions(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str], dict[str, Value]]:
+    """Return what rows must fulfil, and its parameters. Of a sealed session a `query` sees the id only."""
     where, values = ["s.workspace_id = :workspace"], dict[str, Value](workspace=workspace_id)
     add_any_of(where, values, "id", wanted.ids, table="s")
     add_any_of(where, values, "agent_id", wanted.agent_ids, table="s")
     add_any_of(where, values, "user_id", wanted.user_ids, table="s")
     add_any_of(where, values, "task_id", wanted.task_ids, table="s")
     add_any_of(where, values, "status", [str(status) for status in wanted.statuses], table="s")
-    for number, (key, value) in enumerate(wanted.metadata):  # the names are ours, the values are parameters
-        values |= {f"key_{number}": key, f"value_{number}": value}
-        where.append(
-            "exists (select 1 from session_metadata m where m.workspace_id = s.workspace_id"
-            f" and m.key = :key_{number} and m.value = :value_{number}"
-            " and m.created_at_us = s.created_at_us and m.session_id = s.id)"
-        )
+    for number, options in enumerate(await _metadata_options(tx, workspace_id, wanted.metadata)):
+        anything = []
+        for option, (key, value) in enumerate(options):  # the names are ours, the values are parameters
+            values |= {f"key_{number}_{option}": key, f"value_{number}_{option}": value}
+            anything.append(
+                "exists (select 1 from session_metadata m where m.workspace_id = s.workspace_id"
+                f" and m.key = :key_{number}_{option} and m.value = :value_{number}_{option}"
+                " and m.created_at_us = s.created_at_us and m.session_id = s.id)"
+            )
+        where.append(f"({' or '.join(anything)})")
     if wanted.created_after_us is not None:
         values["after_us"] = wanted.created_after_us
         where.append("s.created_at_us > :after_us")
@@ -265,20 +292,51 @@ def _where(workspace_id: WorkspaceId, wanted: SessionFilter) -> tuple[list[str],
     return where, values
 
 
+async def read_each(tx: Tx, workspace_id: WorkspaceId, where: str, values: Mapping[str, Value]) -> list[Session]:
+    """Return the sessions that fulfil a condition: its caller bounds how many."""
+    return await _to_sessions(tx, workspace_id, await tx.select("session_select", where, values))
+
+
 def _escape_like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _search_text(session: Session) -> str:
-    parts = (session.id, session.user_name, session.user_email)
+def search_text(session: Session, *, sealed: bool = False) -> str:
+    """Return what a partial match looks in, for `sealed` ones in the id only."""
+    parts = (session.id,) if sealed else (session.id, session.user_name, session.user_email)
     return "\n".join(part for part in parts if part is not None).casefold()
 
 
-def _row_to_session(row: Row) -> Session:
-    columns = [*row]
-    columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
-    columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
-    return Session(*columns)
+async def _to_sessions(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row]) -> list[Session]:
+    """Return rows as sessions, with what is sealed opened.
+
+    Raises:
+        Damaged: it was changed or moved; the message names the session.
+    """
+    await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
+    found = []
+    for row in rows:
+        *columns, sealed = row
+        columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+        columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
+        session = Session(*columns)
+        if session.key_id is not None:
+            session = await _open_details(tx, session, sealed)
+        found.append(session)
+    return found
+
+
+async def _open_details(tx: Tx, session: Session, sealed: bytes | None) -> Session:
+    if _has_details(session):  # in plain text, where nobody looks for it
+        raise damaged("session", session.id)
+    details = await seals.open_with(tx, session.workspace_id, session.key_id, sealed, "session", session.id)
+    if details is None:
+        return session
+    try:
+        values = _unpack_details(details)
+    except msgspec.DecodeError as error:
+        raise damaged("session", session.id) from error
+    return msgspec.structs.replace(session, **dict(zip(DETAILS, values, strict=True)))
 
 
 def _as_bool(value: int | None) -> bool | None:
@@ -288,34 +346,68 @@ def _as_bool(value: int | None) -> bool | None:
 def _details_bytes(session: Session) -> int:
     prompt = session.prompt.encode() if session.prompt is not None else None
     # One more for each that is there: an empty prompt is not none.
-    return sum(len(detail) + 1 for detail in (session.metadata, session.data, prompt) if detail is not None)
+    size = sum(len(detail) + 1 for detail in (session.metadata, session.data, prompt) if detail is not None)
+    return size or int(session.key_id is not None and _has_details(session))
+
+
+def _has_details(session: Session) -> bool:
+    """Whether a session has anything of what is kept apart, or sealed."""
+    return any(value is not None for value in _wide(session))
+
+
+def _wide(session: Session) -> tuple[object, ...]:
+    if session.key_id is None:
+        return session.metadata, session.data, session.prompt
+    return tuple(getattr(session, name) for name in DETAILS)
 
 
 def _columns(session: Session) -> dict[str, Any]:
     """Return the session's row; what is wide is not in it."""
     columns = msgspec.structs.asdict(session)
-    for elsewhere in ("metadata", "data", "prompt", "agent_registered"):
+    for elsewhere in ("metadata", "data", "prompt", "agent_registered", "key_id"):
         del columns[elsewhere]
+    if session.key_id is not None:
+        columns |= dict.fromkeys(NAMES)
     columns["workspace"] = columns.pop("workspace_id")
     columns["status"] = str(session.status)
-    columns["search_text"] = _search_text(session)
+    columns["search_text"] = search_text(session, sealed=session.key_id is not None)
     columns["details_bytes"] = _details_bytes(session)
     columns["updated_slot"] = slot_of(session.updated_at_us)
     return columns
 
 
-async def _put_details(tx: Tx, session: Session) -> None:
+async def put_details(tx: Tx, session: Session) -> None:
+    """Write what is wide of a session, or, of one that has a key, all that is sealed."""
+    plain, sealed = session, None
+    if session.key_id is not None:
+        plain = msgspec.structs.replace(session, metadata=None, data=None, prompt=None)
+        packed = _encoder.encode(_wide(session)) if _has_details(session) else None
+        sealed = await seals.seal_with(tx, session.workspace_id, session.key_id, packed, "session", session.id)
     await tx.run(
         "session_details_put",
         workspace=session.workspace_id,
         id=session.id,
-        metadata=session.metadata,
-        data=session.data,
-        prompt=session.prompt,
+        metadata=plain.metadata,
+        data=plain.data,
+        prompt=plain.prompt,
+        sealed=sealed,
     )
 
 
-def _metadata_rows(session: Session) -> list[dict[str, Value]]:
+async def put_metadata(tx: Tx, session: Session) -> None:
+    """Have a session be found by its metadata."""
+    await tx.each("session_metadata_insert", await _metadata_rows(tx, session))
+
+
+async def drop_metadata(tx: Tx, session: Session) -> None:
+    await tx.each("session_metadata_delete", await _metadata_rows(tx, session))
+
+
+async def _metadata_rows(tx: Tx, session: Session) -> list[dict[str, Value]]:
+    pairs = list(filterable(session.metadata).items())
+    if pairs and session.key_id is not None:
+        secret = (await seals.cipher_of(tx, session.workspace_id, session.key_id)).parent.derive("metadata")
+        pairs = [(HASHED, metadata_token(secret, key, value)) for key, value in pairs]
     return [
         {
             "workspace": session.workspace_id,
@@ -324,8 +416,31 @@ def _metadata_rows(session: Session) -> list[dict[str, Value]]:
             "created_at_us": session.created_at_us,
             "id": session.id,
         }
-        for key, value in filterable(session.metadata).items()
+        for key, value in pairs
     ]
+
+
+async def _metadata_options(
+    tx: Tx, workspace_id: WorkspaceId, wanted: Sequence[tuple[str, str]]
+) -> list[list[tuple[str, str]]]:
+    """Return for each pair that is wanted how it may stand in the index, which has several while keys change."""
+    if not wanted:
+        return []
+    state = await seals.read_state(tx, workspace_id)
+    secrets = []
+    if state.key_id is not None or state.changing:
+        for root in await seals.read_roots(tx, workspace_id):
+            secrets.append((await seals.cipher_of(tx, workspace_id, root.id)).derive("metadata"))
+    plain = state.key_id is None or state.changing
+    return [
+        [(key, value)] * plain + [(HASHED, metadata_token(secret, key, value)) for secret in secrets]
+        for key, value in wanted
+    ]
+
+
+def metadata_token(secret: bytes, key: str, value: str) -> str:
+    """Return what stands in the index in place of a key and its value: equal where these are, and telling neither."""
+    return hmac.digest(secret, f"{key}\0{value}".encode(), "sha256")[:16].hex()
 
 
 def _tally(tx: Tx, session: Session, n: int) -> None:

@@ -16,17 +16,19 @@ from collections import defaultdict, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Self
 
 import apsw
 
-from sessiond.core.errors import Unavailable
+from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
 from sessiond.storage.statements import load_statements
+from sessiond.storage.vault import KeyNeeded, Vault
 
 log: Final = logging.getLogger("sessiond.storage")
 
@@ -86,7 +88,8 @@ class SqliteTx:
 
     takes_arrays = False
 
-    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str]) -> None:
+    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str], vault: Vault) -> None:
+        self.vault = vault
         self._connection = connection
         self._statements = statements
         self.tallies: dict[Tally, int] = defaultdict(int)
@@ -139,7 +142,8 @@ class SqliteEngine:
     name: Final = "sqlite"
     poll_seconds: Final = 1.0  # a look is a point read of a few microseconds
 
-    def __init__(self, path: Path, *, queue_max: int) -> None:
+    def __init__(self, path: Path, *, queue_max: int, vault: Vault) -> None:
+        self.vault = vault
         self._path = path
         self._log_path = path.with_name(f"{path.name}-wal")
         self._queue_max = queue_max
@@ -152,7 +156,7 @@ class SqliteEngine:
         self._commits = 0
         self._operations = 0
         self._writer_connection = connect(path)
-        self._point = SqliteTx(connect(path, read_only=True), self._statements)
+        self._point = SqliteTx(connect(path, read_only=True), self._statements, vault)
         self._reading = False
         self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="sessiond-scan")
         self._scans_waiting = 0
@@ -162,11 +166,19 @@ class SqliteEngine:
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path, *, queue_max: int) -> Self:
+    async def open(cls, path: Path, *, queue_max: int, vault: Vault | None = None) -> Self:
         """Open a database whose schema is current. At most `queue_max` writes wait."""
-        return cls(path, queue_max=queue_max)
+        return cls(path, queue_max=queue_max, vault=vault or Vault(None))
 
     async def write(self, operation: Operation[T]) -> T:
+        for tries in count():
+            try:
+                return await self._write(operation)
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
+
+    async def _write(self, operation: Operation[T]) -> T:
         if self._closing or len(self._queue) >= self._queue_max:
             raise Unavailable("too many writes are waiting" if not self._closing else "the server is shutting down")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -182,11 +194,24 @@ class SqliteEngine:
         return await self.write(only)
 
     async def read(self, operation: Operation[T]) -> T:
-        if not self._reading:
-            self._begin_reading()
-        return _read(operation, self._point)
+        for tries in count():
+            try:
+                if not self._reading:
+                    self._begin_reading()
+                return _read(operation, self._point)
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
 
     async def scan(self, operation: Operation[T]) -> T:
+        for tries in count():
+            try:
+                return await self._scan_apart(operation)
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
+
+    async def _scan_apart(self, operation: Operation[T]) -> T:
         if self._scans_waiting >= SCANS_WAITING_MAX:
             raise Unavailable("too many long reads are waiting")
         self._scans_waiting += 1
@@ -248,7 +273,7 @@ class SqliteEngine:
         if tx is None:
             connection = connect(self._path, read_only=True)
             self._scan_connections.append(connection)
-            tx = self._scanner.tx = SqliteTx(connection, self._statements)
+            tx = self._scanner.tx = SqliteTx(connection, self._statements, self.vault)
         return _read(operation, tx)
 
     def _write_on(self) -> None:
@@ -270,7 +295,7 @@ class SqliteEngine:
 
     def _commit(self, group: list[_Write]) -> set[Watched]:
         """Run a group in one transaction; leave a result or an error with each."""
-        tx = SqliteTx(self._writer_connection, self._statements)
+        tx = SqliteTx(self._writer_connection, self._statements, self.vault)
         try:
             self._writer_connection.execute("begin immediate")
             if not _run_all(group, tx):
@@ -278,7 +303,7 @@ class SqliteEngine:
                 # to do so would cost each two statements more.
                 if self._writer_connection.in_transaction:
                     self._writer_connection.execute("rollback")
-                tx = SqliteTx(self._writer_connection, self._statements)
+                tx = SqliteTx(self._writer_connection, self._statements, self.vault)
                 self._writer_connection.execute("begin immediate")
                 for write in group:
                     self._run(write, tx)
@@ -321,7 +346,7 @@ class SqliteEngine:
 
     def _run(self, write: _Write, tx: SqliteTx) -> None:
         """Run one operation so that, if it fails, nothing of it stays."""
-        mine = SqliteTx(self._writer_connection, self._statements)
+        mine = SqliteTx(self._writer_connection, self._statements, self.vault)
         self._writer_connection.execute("savepoint operation")
         try:
             write.result = _drive(write.operation(mine))

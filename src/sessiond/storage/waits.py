@@ -10,10 +10,13 @@ import msgspec
 from sessiond.core.errors import NotFound
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.wait import PENDING_PER_SESSION_MAX, Wait, WaitFilter, WaitPage, WaitStatus, WaitType
+from sessiond.storage import seals
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.events import WAITS_DUE
 from sessiond.storage.pages import page_tail, read_fitting
+from sessiond.storage.vault import damaged
 
+_End = tuple[bytes | None, str | None]
 _TYPE: Final = Wait.__struct_fields__.index("type")
 _STATUS: Final = Wait.__struct_fields__.index("status")
 _CRITICAL: Final = Wait.__struct_fields__.index("critical")
@@ -26,7 +29,8 @@ def watched(workspace_id: WorkspaceId, wait_id: str) -> Watched:
 
 async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> None:
     """Add a wait, and tell the sweeper when to look at it."""
-    columns = msgspec.structs.asdict(wait)
+    wait = msgspec.structs.replace(wait, key_id=await seals.key_for(tx, wait.workspace_id, wait.session_id))
+    columns = msgspec.structs.asdict(await seal(tx, wait))
     columns["workspace"] = columns.pop("workspace_id")
     columns |= {"type": str(wait.type), "status": str(wait.status)}
     due_at_us = wait.times_out_at_us if not wait.ended else None
@@ -40,7 +44,7 @@ async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> None:
 async def find(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str | None) -> Wait | None:
     """Return the wait, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("wait_get", workspace=workspace_id, id=wait_id, user=user_id)
-    return _row_to_wait(row) if row is not None else None
+    return await _row_to_wait(tx, row) if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str | None) -> Wait:
@@ -58,18 +62,19 @@ async def get(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str |
 async def find_by_hook(tx: Tx, hook_hash: bytes) -> Wait | None:
     """Return the wait, of whichever workspace, that a URL completes."""
     row = await tx.one("wait_by_hook", hook_hash=hook_hash)
-    return _row_to_wait(row) if row is not None else None
+    return await _row_to_wait(tx, row) if row is not None else None
 
 
 async def end(tx: Tx, wait: Wait) -> bool:
     """Write how a pending wait has ended, and tell who waits for it; False when it had ended before."""
+    sealed = await seal(tx, wait)
     row = await tx.one(
         "wait_end",
         workspace=wait.workspace_id,
         id=wait.id,
         status=str(wait.status),
-        result=wait.result,
-        reason=wait.reason,
+        result=sealed.result,
+        reason=sealed.reason,
         at_us=wait.ended_at_us,
     )
     if row is None:
@@ -82,12 +87,13 @@ async def end_each(tx: Tx, ends: Sequence[Wait]) -> list[Wait]:
     """Like `end`, for many; return those that had not ended before."""
     if not tx.takes_arrays or not ends:
         return [wait for wait in ends if await end(tx, wait)]
+    sealed = [await seal(tx, wait) for wait in ends]
     values: dict[str, Any] = {
         "workspaces": [wait.workspace_id for wait in ends],
         "ids": [wait.id for wait in ends],
         "statuses": [str(wait.status) for wait in ends],
-        "results": [wait.result for wait in ends],
-        "reasons": [wait.reason for wait in ends],
+        "results": [wait.result for wait in sealed],
+        "reasons": [wait.reason for wait in sealed],
         "ats_us": [wait.ended_at_us for wait in ends],
     }
     ended = {row[0] for row in await tx.all("wait_end_each", **values)}
@@ -99,7 +105,8 @@ async def end_each(tx: Tx, ends: Sequence[Wait]) -> list[Wait]:
 
 async def put_off(tx: Tx, wait: Wait) -> None:
     """Have a wait be looked at again when it times out, by its terms as they are now."""
-    await tx.run("wait_put_off", workspace=wait.workspace_id, id=wait.id, terms=wait.terms)
+    terms = (await seal(tx, wait)).terms
+    await tx.run("wait_put_off", workspace=wait.workspace_id, id=wait.id, terms=terms)
 
 
 async def read_for_mail(
@@ -107,17 +114,17 @@ async def read_for_mail(
 ) -> list[Wait]:
     """Return the pending waits that a mail to an inbox may end."""
     rows = await tx.all("waits_for_mail", workspace=workspace_id, inbox=inbox_id, session=session_id)
-    return [_row_to_wait(row) for row in rows]
+    return [await _row_to_wait(tx, row) for row in rows]
 
 
 async def read_pending(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, limit: int) -> list[Wait]:
     rows = await tx.all("waits_pending", workspace=workspace_id, session=session_id, limit=limit)
-    return [_row_to_wait(row) for row in rows]
+    return [await _row_to_wait(tx, row) for row in rows]
 
 
 async def read_pending_in(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, limit: int) -> list[Wait]:
     rows = await tx.all("waits_pending_in_inbox", workspace=workspace_id, inbox=inbox_id, limit=limit)
-    return [_row_to_wait(row) for row in rows]
+    return [await _row_to_wait(tx, row) for row in rows]
 
 
 async def count_pending(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> int:
@@ -137,7 +144,7 @@ async def count_pending_in(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> 
 async def read_of_run(tx: Tx, workspace_id: WorkspaceId, run_id: RunId, *, limit: int) -> list[Wait]:
     """Return the waits that a run has asked for, in their order."""
     rows = await tx.all("waits_of_run", workspace=workspace_id, run=run_id, limit=limit)
-    return [_row_to_wait(row) for row in rows]
+    return [await _row_to_wait(tx, row) for row in rows]
 
 
 async def read_ids(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
@@ -190,16 +197,17 @@ async def read_page(
         where, values, by="created_at_us", descending=descending, limit=limit, offset=offset, position=position
     )
     rows, more = await read_fitting(tx, "wait_select", "wait_size_select", tail, values, limit=limit)
-    return WaitPage(waits=[_row_to_wait(row) for row in rows], more=more, total=total)
+    return WaitPage(waits=[await _row_to_wait(tx, row) for row in rows], more=more, total=total)
 
 
 async def read_due(tx: Tx, *, now_us: int, limit: int) -> list[Wait]:
     """Return pending waits of all workspaces that are to be looked at, the longest due first."""
-    return [_row_to_wait(row) for row in await tx.all("waits_due", now_us=now_us, limit=limit)]
+    rows = await tx.all("waits_due", now_us=now_us, limit=limit, locked=await seals.locked(tx))
+    return [await _row_to_wait(tx, row) for row in rows]
 
 
 async def find_next_due(tx: Tx) -> int | None:
-    row: Any = await tx.one("waits_next_due")
+    row: Any = await tx.one("waits_next_due", locked=await seals.locked(tx))
     return row[0] if row is not None else None
 
 
@@ -213,9 +221,31 @@ async def _count_for_events(tx: Tx, wait: Wait, n: int) -> None:
     await tx.run("session_event_waits", workspace=wait.workspace_id, id=wait.session_id, n=n)
 
 
-def _row_to_wait(row: Row) -> Wait:
+async def seal(tx: Tx, wait: Wait) -> Wait:
+    """Return a wait as its row has it: sealed, if it has a key. Result and reason are one then."""
+    if wait.key_id is None:
+        return wait
+    cipher = await seals.cipher_of(tx, wait.workspace_id, wait.key_id)
+    end = None
+    if wait.result is not None or wait.reason is not None:
+        end = cipher.seal(msgspec.msgpack.encode((wait.result, wait.reason)), "wait", wait.id, "end")
+    terms = cipher.seal(wait.terms, "wait", wait.id, "terms")
+    return msgspec.structs.replace(wait, terms=terms, result=end, reason=None)
+
+
+async def _open(tx: Tx, wait: Wait) -> Wait:
+    terms = await seals.open_with(tx, wait.workspace_id, wait.key_id, wait.terms, "wait", wait.id, "terms")
+    end = await seals.open_with(tx, wait.workspace_id, wait.key_id, wait.result, "wait", wait.id, "end")
+    if wait.reason is not None or terms is None:
+        raise damaged("wait", wait.id)
+    result, reason = msgspec.msgpack.decode(end, type=_End) if end is not None else (None, None)
+    return msgspec.structs.replace(wait, terms=terms, result=result, reason=reason)
+
+
+async def _row_to_wait(tx: Tx, row: Row) -> Wait:
     columns = [*row]
     columns[_TYPE] = WaitType(columns[_TYPE])
     columns[_STATUS] = WaitStatus(columns[_STATUS])
     columns[_CRITICAL] = bool(columns[_CRITICAL])
-    return Wait(*columns)
+    wait = Wait(*columns)
+    return await _open(tx, wait) if wait.key_id is not None else wait

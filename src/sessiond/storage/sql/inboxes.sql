@@ -1,7 +1,7 @@
 -- In the order of `core.inbox.Inbox`.
 -- name: inbox_select
 select workspace_id, id, session_id, user_id, address, purpose, metadata, actor, mail_count, mail_bytes, created_at_us,
-    expires_at_us, expired_at_us
+    expires_at_us, expired_at_us, key_id
 from inboxes
 
 -- name: inbox_get
@@ -14,9 +14,9 @@ where address = :address
 
 -- name: inbox_insert
 insert into inboxes (workspace_id, id, session_id, user_id, address, purpose, metadata, actor, mail_count, mail_bytes,
-    created_at_us, expires_at_us, expired_at_us)
+    created_at_us, expires_at_us, expired_at_us, key_id)
 values (:workspace, :id, :session_id, :user_id, :address, :purpose, :metadata, :actor, :mail_count, :mail_bytes, :created_at_us,
-    :expires_at_us, :expired_at_us)
+    :expires_at_us, :expired_at_us, :key_id)
 
 -- The inbox, for as long as this transaction lasts nobody else's. See postgres.sql.
 -- name: inbox_lock
@@ -44,11 +44,11 @@ order by created_at_us, id limit :limit
 
 -- name: inboxes_expiring
 {inbox_select}
-where expires_at_us <= :now_us and expires_at_us is not null and expired_at_us is null
+where expires_at_us <= :now_us and expires_at_us is not null and expired_at_us is null and workspace_id not in ({locked_workspaces})
 order by expires_at_us limit :limit
 
 -- name: inboxes_next_expiry
-select min(expires_at_us) from inboxes where expires_at_us is not null and expired_at_us is null
+select min(expires_at_us) from inboxes where expires_at_us is not null and expired_at_us is null and workspace_id not in ({locked_workspaces})
 
 -- name: inboxes_rebind
 update inboxes set user_id = :user

@@ -1,6 +1,6 @@
 -- In the order of `core.mail.Mail`.
 -- name: mail_select
-select m.workspace_id, m.id, m.inbox_id, m.session_id, m.user_id, m.received_at_us, m.size, m.envelope, m.extractions
+select m.workspace_id, m.id, m.inbox_id, m.session_id, m.user_id, m.received_at_us, m.size, m.envelope, m.extractions, m.key_id
 from mails m
 
 -- A mail is gone with its inbox.
@@ -16,8 +16,8 @@ select content from mail_contents where workspace_id = :workspace and mail_id = 
 select raw from mail_contents where workspace_id = :workspace and mail_id = :mail_id
 
 -- name: mail_insert
-insert into mails (workspace_id, id, inbox_id, session_id, user_id, received_at_us, size, envelope, extractions)
-values (:workspace, :id, :inbox_id, :session_id, :user_id, :received_at_us, :size, :envelope, :extractions)
+insert into mails (workspace_id, id, inbox_id, session_id, user_id, received_at_us, size, envelope, extractions, key_id)
+values (:workspace, :id, :inbox_id, :session_id, :user_id, :received_at_us, :size, :envelope, :extractions, :key_id)
 
 -- name: mail_content_insert
 insert into mail_contents (workspace_id, mail_id, content, raw) values (:workspace, :mail_id, :content, :raw)

@@ -37,7 +37,7 @@ update sessions s set last_seq = s.last_seq + w.events, message_count = s.messag
 from locked l
 join wanted w on w.workspace_id = l.workspace_id and w.id = l.id
 where s.workspace_id = l.workspace_id and s.id = l.id
-returning s.workspace_id, s.id, s.last_seq, s.updated_slot
+returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.key_id
 
 -- name: event_insert_each
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
@@ -59,7 +59,7 @@ for update of s skip locked
 
 -- name: sessions_lapsed
 select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
-where s.lease_owner is not null and s.ready_at_us <= :now_us
+where s.lease_owner is not null and s.ready_at_us <= :now_us and s.workspace_id not in ({locked_workspaces})
 order by s.ready_at_us limit :limit
 for update of s skip locked
 
@@ -115,12 +115,12 @@ from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:events as b
     cast(:bytes as bigint[]), cast(:largest as bigint[]), cast(:ats_us as bigint[]))
     as w (workspace_id, id, events, messages, bytes, largest, at_us)
 where s.workspace_id = w.workspace_id and s.id = w.id
-returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.event_waits
+returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.event_waits, s.key_id
 
 -- Two sweepers look at the same time; each takes what the other has not.
 -- name: waits_due
 {wait_select}
-where due_at_us <= :now_us and status = 'pending' and due_at_us is not null
+where due_at_us <= :now_us and status = 'pending' and due_at_us is not null and workspace_id not in ({locked_workspaces})
 order by due_at_us limit :limit
 for update skip locked
 
@@ -134,3 +134,11 @@ returning waits.id
 -- name: inbox_lock
 select 1 from inboxes where workspace_id = :workspace and id = :id
 for update
+
+-- name: locked_workspaces
+select unnest(cast(:locked as text[]))
+
+-- Many in one round trip.
+-- name: seal_keys_get_each
+select id, kind, parent_id, wrapped from seal_keys
+where workspace_id = :workspace and id = any (cast(:ids as bigint[]))

@@ -2,7 +2,7 @@
 -- name: run_select
 select workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error, ask,
     answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
-    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates
+    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates, key_id
 from runs
 
 -- name: run_get
@@ -12,11 +12,11 @@ where workspace_id = :workspace and id = :id and (cast(:user as text) is null or
 -- name: run_insert
 insert into runs (workspace_id, id, session_id, agent_id, user_id, status, queued_seq, input_seq, input, output, error,
     ask, answer, prompt_tokens, completion_tokens, attempts, failures, worker, actor, retry_of, cancel_requested_at_us,
-    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates)
+    created_at_us, started_at_us, completed_at_us, ended_seq, wait_id, waits, simulates, key_id)
 values (:workspace, :id, :session_id, :agent_id, :user_id, :status, :queued_seq, :input_seq, :input, :output, :error,
     :ask, :answer, :prompt_tokens, :completion_tokens, :attempts, :failures, :worker, :actor, :retry_of,
     :cancel_requested_at_us, :created_at_us, :started_at_us, :completed_at_us, :ended_seq, :wait_id, :waits,
-    :simulates)
+    :simulates, :key_id)
 
 -- name: run_update
 update runs set status = :status, output = :output, error = :error, ask = :ask, answer = :answer,
@@ -106,11 +106,11 @@ order by s.ready_at_us limit :limit
 -- Sessions whose worker was lost. Nothing keeps them back: their runs have their places already.
 -- name: sessions_lapsed
 select s.workspace_id, s.id, s.status, s.ready_agent_id from sessions s
-where s.lease_owner is not null and s.ready_at_us <= :now_us
+where s.lease_owner is not null and s.ready_at_us <= :now_us and s.workspace_id not in ({locked_workspaces})
 order by s.ready_at_us limit :limit
 
 -- name: session_next_lapse
-select min(ready_at_us) from sessions where lease_owner is not null
+select min(ready_at_us) from sessions where lease_owner is not null and workspace_id not in ({locked_workspaces})
 
 -- name: run_written
 select max(seq) from events
@@ -136,7 +136,7 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
     updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
-returning last_seq, updated_slot, event_waits
+returning last_seq, updated_slot, event_waits, key_id
 
 -- Only PostgreSQL must lock. See postgres.sql.
 -- name: lease_hold
@@ -160,7 +160,7 @@ returning ready_at_us
 
 -- What a worker looks at when its session was written to by others.
 -- name: lease_look
-select s.fence, s.lease_owner, r.status, r.cancel_requested_at_us, r.answer
+select s.fence, s.lease_owner, r.status, r.cancel_requested_at_us, r.answer, r.key_id
 from sessions s
 join runs r on r.workspace_id = s.workspace_id and r.id = :run
 where s.workspace_id = :workspace and s.id = :id

@@ -1,3 +1,37 @@
+-- name: seal_key_get
+select kind, parent_id, wrapped from seal_keys where workspace_id = :workspace and id = :id
+
+-- name: seal_key_insert
+insert into seal_keys (workspace_id, id, kind, parent_id, session_id, wrapped, salt, verifier, created_at_us)
+values (:workspace, :id, :kind, :parent_id, :session_id, :wrapped, :salt, :verifier, :at_us)
+
+-- In the order of `storage.seals.Root`. What is no session's is a workspace's.
+-- name: seal_key_root
+select id, kind, wrapped, salt, verifier, created_at_us, parent_id from seal_keys
+where workspace_id = :workspace and id = :id and session_id is null
+
+-- name: seal_key_roots
+select id, kind, wrapped, salt, verifier, created_at_us, parent_id from seal_keys
+where workspace_id = :workspace and session_id is null
+order by created_at_us desc, id
+
+-- Keys of clients, of all workspaces.
+-- name: seal_keys_of_clients
+select workspace_id, id from seal_keys where kind = 'client'
+
+-- name: workspace_seal_state
+select key_id, key_changing from workspaces where id = :workspace
+
+-- name: session_key
+select key_id from sessions where workspace_id = :workspace and id = :id
+
+-- name: session_seal
+select key_id, resealing_seq from sessions where workspace_id = :workspace and id = :id
+
 -- name: seal_key_destroy
 delete from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null
 returning id
+
+-- Workspaces that this process cannot look into. See postgres.sql.
+-- name: locked_workspaces
+select value from json_each(:locked)

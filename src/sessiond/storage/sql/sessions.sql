@@ -5,7 +5,7 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
     s.multitask_strategy, case when s.agent_id is not null then
         exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
-    d.metadata, d.data, d.prompt
+    d.metadata, d.data, d.prompt, s.key_id, d.sealed
 from sessions s
 left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
 
@@ -25,10 +25,10 @@ select 1 from sessions where workspace_id = :workspace and id = :id
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
-    last_active_at_us, completed_at_us, expires_at_us, multitask_strategy, search_text, updated_slot, details_bytes)
+    last_active_at_us, completed_at_us, expires_at_us, multitask_strategy, search_text, updated_slot, details_bytes, key_id)
 values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id)
 on conflict (workspace_id, id) do nothing
 returning case when agent_id is not null then
     exists (select 1 from agents a where a.workspace_id = sessions.workspace_id and a.id = sessions.agent_id) end
@@ -53,7 +53,7 @@ where workspace_id = :workspace and id = :id and status in ('active', 'paused') 
     and (cast(:user as text) is null or user_id = :user)
     and (:starts = 0 or agent_id is null
         or not exists (select 1 from agents a where a.workspace_id = :workspace and a.id = sessions.agent_id))
-returning last_seq, updated_slot
+returning last_seq, updated_slot, key_id
 
 -- A statement of its own, once in ten seconds: SQLite rewrites an index whenever its column is set, even to the same.
 -- name: session_slot
@@ -63,10 +63,10 @@ update sessions set updated_slot = :slot where workspace_id = :workspace and id 
 delete from sessions where workspace_id = :workspace and id = :id
 
 -- name: session_details_put
-insert into session_details (workspace_id, session_id, metadata, data, prompt)
-values (:workspace, :id, :metadata, :data, :prompt)
+insert into session_details (workspace_id, session_id, metadata, data, prompt, sealed)
+values (:workspace, :id, :metadata, :data, :prompt, :sealed)
 on conflict (workspace_id, session_id) do update set metadata = excluded.metadata, data = excluded.data,
-    prompt = excluded.prompt
+    prompt = excluded.prompt, sealed = excluded.sealed
 
 -- name: session_details_delete
 delete from session_details where workspace_id = :workspace and session_id = :id
@@ -108,17 +108,17 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     log_bytes = log_bytes + :bytes,
     largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end, updated_at_us = :at_us
 where workspace_id = :workspace and id = :id
-returning last_seq, updated_slot, event_waits
+returning last_seq, updated_slot, event_waits, key_id
 
 -- Open sessions whose time is over, of all workspaces.
 -- name: sessions_expired
 select workspace_id, id from sessions
-where expires_at_us <= :now_us and expires_at_us is not null and status in ('created', 'active', 'paused')
+where expires_at_us <= :now_us and expires_at_us is not null and status in ('created', 'active', 'paused') and workspace_id not in ({locked_workspaces})
 order by expires_at_us limit :limit
 
 -- name: sessions_next_expiry
 select min(expires_at_us) from sessions
-where expires_at_us is not null and status in ('created', 'active', 'paused')
+where expires_at_us is not null and status in ('created', 'active', 'paused') and workspace_id not in ({locked_workspaces})
 
 -- name: sessions_kept_long
 select id from sessions

@@ -12,7 +12,10 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
     case s.details_bytes when 0 then null else
         (select d.data from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
     case s.details_bytes when 0 then null else
-        (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
+        (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
+    s.key_id,
+    case when s.key_id is null then null else
+        (select d.sealed from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
 from sessions s
 
 -- SQLite has no arrays: JSON is its way to pass rows. `where true` tells its parser that the `on` is no join's.

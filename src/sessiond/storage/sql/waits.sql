@@ -1,7 +1,7 @@
 -- In the order of `core.wait.Wait`.
 -- name: wait_select
 select workspace_id, id, session_id, inbox_id, run_id, user_id, type, status, critical, terms, result, reason, actor,
-    created_at_us, times_out_at_us, ended_at_us
+    created_at_us, times_out_at_us, ended_at_us, key_id
 from waits
 
 -- name: wait_get
@@ -14,9 +14,9 @@ where hook_hash = :hook_hash
 
 -- name: wait_insert
 insert into waits (workspace_id, id, session_id, inbox_id, run_id, user_id, type, status, critical, terms, result,
-    reason, actor, created_at_us, times_out_at_us, ended_at_us, due_at_us, hook_hash)
+    reason, actor, created_at_us, times_out_at_us, ended_at_us, due_at_us, hook_hash, key_id)
 values (:workspace, :id, :session_id, :inbox_id, :run_id, :user_id, :type, :status, :critical, :terms, :result,
-    :reason, :actor, :created_at_us, :times_out_at_us, :ended_at_us, :due_at_us, :hook_hash)
+    :reason, :actor, :created_at_us, :times_out_at_us, :ended_at_us, :due_at_us, :hook_hash, :key_id)
 
 -- Once: whoever comes second finds that it has ended.
 -- name: wait_end
@@ -72,11 +72,11 @@ select length(terms) + coalesce(length(result), 0) from waits
 
 -- name: waits_due
 {wait_select}
-where due_at_us <= :now_us and status = 'pending' and due_at_us is not null
+where due_at_us <= :now_us and status = 'pending' and due_at_us is not null and workspace_id not in ({locked_workspaces})
 order by due_at_us limit :limit
 
 -- name: waits_next_due
-select min(due_at_us) from waits where status = 'pending' and due_at_us is not null
+select min(due_at_us) from waits where status = 'pending' and due_at_us is not null and workspace_id not in ({locked_workspaces})
 
 -- The log of a session has grown: those who wait for an event of it are to be looked at.
 -- name: waits_for_events_due

@@ -24,11 +24,20 @@ create index seal_keys_by_session on seal_keys (workspace_id, session_id) where 
 alter table workspaces add column key_id bigint;
 -- 1 while some content may still be kept in another way than new content is.
 alter table workspaces add column key_changing bigint not null default 0;
+create index seal_keys_of_clients on seal_keys (workspace_id) where kind = 'client';
 
 -- The key of a session's content; null: it is kept in plain text.
 alter table sessions add column key_id bigint;
+-- Events up to this one may still be kept in another way; null: none are.
+alter table sessions add column resealing_seq bigint;
 -- Name, user name, e-mail, metadata, data and prompt of a sealed session, together.
 alter table session_details add column sealed bytea;
+
+-- The key of the session, or, of what has none, that of the workspace.
+alter table runs add column key_id bigint;
+alter table inboxes add column key_id bigint;
+alter table mails add column key_id bigint;
+alter table waits add column key_id bigint;
 
 -- Answers that are kept go with the session that they tell of.
 alter table idempotency add column session_id text collate "C";

@@ -24,11 +24,20 @@ create index seal_keys_by_session on seal_keys (workspace_id, session_id) where 
 alter table workspaces add column key_id integer;
 -- 1 while some content may still be kept in another way than new content is.
 alter table workspaces add column key_changing integer not null default 0;
+create index seal_keys_of_clients on seal_keys (workspace_id) where kind = 'client';
 
 -- The key of a session's content; null: it is kept in plain text.
 alter table sessions add column key_id integer;
+-- Events up to this one may still be kept in another way; null: none are.
+alter table sessions add column resealing_seq integer;
 -- Name, user name, e-mail, metadata, data and prompt of a sealed session, together.
 alter table session_details add column sealed blob;
+
+-- The key of the session, or, of what has none, that of the workspace.
+alter table runs add column key_id integer;
+alter table inboxes add column key_id integer;
+alter table mails add column key_id integer;
+alter table waits add column key_id integer;
 
 -- Answers that are kept go with the session that they tell of.
 alter table idempotency add column session_id text;
