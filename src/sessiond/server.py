@@ -23,6 +23,7 @@ import uvloop
 from sessiond import __version__
 from sessiond.actions.mails import Mailboxes
 from sessiond.core.errors import SessiondError, Unavailable
+from sessiond.crypto import load_master
 from sessiond.dialects import agentinbox, native, openagents, operativus, viben
 from sessiond.mail.listener import MailListener
 from sessiond.runners.worker import Worker
@@ -99,6 +100,7 @@ async def _open_engine(settings: Settings) -> Engine:
         queue_max=settings.write_queue_max,
         pool_max=settings.pool_max,
         command_timeout_seconds=settings.command_timeout_seconds,
+        master=load_master(os.environ, file=settings.master_key_file),
     )
 
 

@@ -77,6 +77,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp_certificate_key: Annotated[
         str | None, Meta(description="A PEM file with its private key; in the same file unless given.")
     ] = None
+    master_key_file: Annotated[
+        str | None,
+        Meta(
+            description="A file with the master key, which seals workspaces; SESSIOND_MASTER_KEY holds the key itself."
+        ),
+    ] = None
     keep_alive_seconds: Annotated[
         float, Meta(gt=0, description="Silence after which a stream sends a comment, so that proxies keep it open.")
     ] = 15.0

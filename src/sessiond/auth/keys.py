@@ -74,13 +74,13 @@ class Authenticator:
             raise Unauthenticated("the Authorization header must be: Bearer <key>")
         secret_hash = hash_secret(secret.strip())
 
-        async def operation(tx: Tx) -> tuple[Key, str] | None:
+        async def operation(tx: Tx) -> tuple[Key, str, int | None] | None:
             return await keys.find_by_hash(tx, secret_hash)
 
         found = await self._engine.read(operation)
         if found is None or found[0].revoked_at_us is not None:
             raise Unauthenticated("invalid API key")
-        key, database_id_hash = found
+        key, database_id_hash, storage_key_id = found
         caller = Caller(
             workspace_id=key.workspace_id,
             database_id_hash=database_id_hash,
@@ -88,6 +88,7 @@ class Authenticator:
             scopes=key.scopes,
             user_id=key.user_id,
             dialect=key.dialect,
+            storage_key_id=storage_key_id,
         )
         remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
         if authorization == f"Bearer {secret}":  # one form only: spaces could be varied without end

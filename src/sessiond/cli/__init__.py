@@ -12,11 +12,12 @@ from typing import Final
 import typer
 
 from sessiond import __version__
-from sessiond.cli import agents, doctor, keys, routes, serve, show, workspaces
+from sessiond.cli import agents, doctor, encryption, keys, routes, serve, show, workspaces
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
 from sessiond.core.errors import SessiondError
+from sessiond.crypto import SecretError
 from sessiond.settings import SettingsError, load_settings
 
 # Without typer's markup: with it every help page imports rich, and draws boxes also where nobody sees them.
@@ -40,6 +41,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(worker)
 app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
+app.add_typer(encryption.app, name="encryption")
 app.add_typer(workspaces.app, name="workspaces")
 app.command("replay")(replay)
 app.command("routes")(routes.routes)
@@ -81,7 +83,7 @@ def main() -> None:
     """Run the command line. It ends with 0, with 1 when refused or failed, or with 2 when it was called wrongly."""
     try:
         app(prog_name="sessiond")
-    except SettingsError as error:
+    except (SettingsError, SecretError) as error:
         show.fail(error, status=2)
     except SessiondError as error:
         show.fail(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final, TypeVar
 from sessiond.actions import workspaces
 from sessiond.core.caller import Workspace
 from sessiond.core.errors import Conflict, NotFound, Unavailable
+from sessiond.crypto import load_master
 from sessiond.settings import Settings, load_settings
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate, open_engine
@@ -59,6 +61,7 @@ async def open_as_it_is(settings: Settings) -> AsyncIterator[Engine]:
         queue_max=settings.write_queue_max,
         pool_max=2,
         command_timeout_seconds=settings.command_timeout_seconds,
+        master=load_master(os.environ, file=settings.master_key_file),
     )
     try:
         yield engine

@@ -46,6 +46,7 @@ def serve(
     mail_max_bytes: Annotated[int | None, flag("mail_max_bytes")] = None,
     smtp_certificate: Annotated[str | None, flag("smtp_certificate")] = None,
     smtp_certificate_key: Annotated[str | None, flag("smtp_certificate_key")] = None,
+    master_key_file: Annotated[str | None, flag("master_key_file")] = None,
     keep_alive_seconds: Annotated[float | None, flag("keep_alive_seconds")] = None,
     shutdown_seconds: Annotated[float | None, flag("shutdown_seconds")] = None,
     config: Config = None,

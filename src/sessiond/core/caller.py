@@ -32,6 +32,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """When set, the caller sees and changes only this user's sessions."""
     dialect: str | None = None
     """The wire this caller means where several claim a path."""
+    storage_key_id: int | None = None
+    """The key of the workspace that a client holds, who must send it along; None where none does."""
 
     def require(self, scope: Scope) -> None:
         """Raise Forbidden unless the caller holds `scope`; nobody who is bound to a user administers a workspace."""

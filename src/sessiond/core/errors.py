@@ -9,9 +9,9 @@
     ├── Conflict            the thing's state does not allow it
     ├── PreconditionFailed  the thing has changed since the caller looked
     ├── KeyReused           an idempotency key came back with another request
-    ├── Locked              the content is sealed with a key that the caller holds, and did not send
     ├── Damaged             what is stored cannot be opened: it was changed, or moved, or its key is gone
     └── Unavailable         not now; the same request may succeed later
+        └── Locked          the content is sealed with a key that a client holds, and nobody has sent it
 
 An action raises nothing else. Any other exception is a bug: `web` logs it once and answers "internal error".
 Each wire maps these classes to its own statuses and words, in one table.
@@ -61,13 +61,6 @@ class KeyReused(SessiondError):
     pass
 
 
-class Locked(SessiondError):
-    def __init__(self) -> None:
-        super().__init__(
-            "this workspace is sealed with a storage key: send it in the header storage-key", field="storage-key"
-        )
-
-
 class Damaged(SessiondError):
     pass
 
@@ -76,3 +69,11 @@ class Unavailable(SessiondError):
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Locked(Unavailable):
+    """For work that nobody waits for, as good as unavailable: until somebody shows the key."""
+
+    def __init__(self) -> None:
+        super().__init__("this workspace is sealed with a storage key: send it in the header storage-key")
+        self.field = "storage-key"

@@ -215,6 +215,10 @@ class Engine(Protocol):
         """Return the schema's version, which also shows that the database answers."""
         ...
 
+    async def tidy(self) -> None:
+        """Leave nothing behind of what was just removed or replaced, so far as the database lets us."""
+        ...
+
     async def close(self) -> None:
         """Finish what was accepted, then close."""
         ...

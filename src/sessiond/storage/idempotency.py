@@ -10,8 +10,10 @@ import msgspec
 
 from sessiond.core.errors import KeyReused
 from sessiond.core.ids import WorkspaceId
+from sessiond.crypto import is_sealed, key_id_of
 from sessiond.storage import seals
 from sessiond.storage.engine import Tx
+from sessiond.storage.vault import Cipher
 
 KEPT: Final = timedelta(hours=24)
 SWEEP_MAX: Final = 500  # rows a transaction: writers get their turn in between
@@ -49,13 +51,48 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
         raise KeyReused("this Idempotency-Key was used for another request", field="Idempotency-Key")
     if found[1] is None:
         return found[1]
-    return await seals.open_any(tx, wanted.workspace_id, found[1], *_place(wanted))
+    return (await _open(tx, wanted.workspace_id, found[1], wanted.user_id, wanted.key))[1]
 
 
 async def keep_answer(tx: Tx, claimed: Claim, answer: bytes) -> None:
-    key_id = await seals.key_for(tx, claimed.workspace_id, None)
-    sealed = await seals.seal_with(tx, claimed.workspace_id, key_id, answer, *_place(claimed))
-    await tx.run("idempotency_answer", **_key(claimed), answer=sealed)
+    state = await seals.read_state(tx, claimed.workspace_id)
+    if state.key_id is not None:
+        answer = await _seal(tx, claimed, answer, state.key_id)
+    await tx.run("idempotency_answer", **_key(claimed), answer=answer)
+
+
+async def reseal(tx: Tx, workspace_id: WorkspaceId, user_id: str, key: str, kept: bytes, root_id: int | None) -> None:
+    """Keep an answer under another key of the workspace, or in plain text."""
+    if (is_sealed(kept) and key_id_of(kept) == root_id) or (root_id is None and not is_sealed(kept)):
+        return
+    fingerprint, answer = await _open(tx, workspace_id, kept, user_id, key)
+    if fingerprint is None:  # in plain text it stands in its row
+        row = await tx.one("idempotency_get", workspace=workspace_id, user=user_id, key=key)
+        assert row is not None, "it was read in this transaction"
+        fingerprint = bytes(row[0])
+    claim = Claim(workspace_id=workspace_id, user_id=user_id, key=key, fingerprint=fingerprint)
+    if root_id is not None:
+        cipher = await seals.cipher_of(tx, workspace_id, root_id)
+        answer, fingerprint = await _seal(tx, claim, answer, root_id), _keyed(cipher, fingerprint)
+    await tx.run("answer_rekey", **_key(claim), fingerprint=fingerprint, answer=answer)
+
+
+async def _seal(tx: Tx, claim: Claim, answer: bytes, key_id: int) -> bytes:
+    """Seal an answer, and with it the plain fingerprint, for the time when the key is another."""
+    cipher = await seals.cipher_of(tx, claim.workspace_id, key_id)
+    packed = msgspec.msgpack.encode((claim.fingerprint, answer))
+    return cipher.seal(packed, "answer", claim.user_id, claim.key)
+
+
+async def _open(tx: Tx, workspace_id: WorkspaceId, kept: bytes, user_id: str, key: str) -> tuple[bytes | None, bytes]:
+    if not is_sealed(kept):
+        return None, kept
+    opened = await seals.open_any(tx, workspace_id, kept, "answer", user_id, key)
+    return msgspec.msgpack.decode(opened, type=tuple[bytes, bytes])
+
+
+def _keyed(cipher: Cipher, fingerprint: bytes) -> bytes:
+    return hmac.digest(cipher.derive("fingerprint"), fingerprint, "sha256")
 
 
 async def sweep(tx: Tx, *, at_us: int) -> int:
@@ -77,12 +114,8 @@ async def _fingerprints(tx: Tx, claim: Claim) -> list[bytes]:
         return [claim.fingerprint]
     roots = sorted(await seals.read_roots(tx, claim.workspace_id), key=lambda root: root.id != state.key_id)
     ciphers = [await seals.cipher_of(tx, claim.workspace_id, root.id) for root in roots]
-    keyed = [hmac.digest(cipher.derive("fingerprint"), claim.fingerprint, "sha256") for cipher in ciphers]
+    keyed = [_keyed(cipher, claim.fingerprint) for cipher in ciphers]
     return [claim.fingerprint, *keyed] if state.key_id is None else [*keyed, claim.fingerprint]
-
-
-def _place(claim: Claim) -> tuple[str, ...]:
-    return "answer", claim.user_id, claim.key
 
 
 def _key(claim: Claim) -> dict[str, str]:

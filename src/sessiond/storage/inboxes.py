@@ -156,3 +156,10 @@ async def _row_to_inbox(tx: Tx, row: Row) -> Inbox:
         raise damaged("inbox", inbox.id)
     purpose, metadata = msgspec.msgpack.decode(told, type=_Told)
     return msgspec.structs.replace(inbox, purpose=purpose, metadata=metadata)
+
+
+async def rekey(tx: Tx, row: Row, key_id: int | None) -> None:
+    """Seal an inbox, as it was selected, with another key, or none."""
+    inbox = await seal(tx, msgspec.structs.replace(await _row_to_inbox(tx, row), key_id=key_id))
+    told = {"purpose": inbox.purpose, "metadata": inbox.metadata}
+    await tx.run("inbox_rekey", workspace=inbox.workspace_id, id=inbox.id, key=key_id, **told)

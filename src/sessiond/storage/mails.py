@@ -150,5 +150,28 @@ async def _row_to_mail(tx: Tx, row: Row) -> Mail:
     )
 
 
+async def rekey(tx: Tx, row: Row, key_id: int | None) -> None:
+    """Seal a mail, as it was selected, with another key, or none."""
+    mail = await _row_to_mail(tx, row)
+    after = msgspec.structs.replace(mail, key_id=key_id)
+    content = msgspec.json.encode(await read_content(tx, mail))
+    raw = await read_raw(tx, mail)
+    await tx.run(
+        "mail_rekey",
+        workspace=mail.workspace_id,
+        id=mail.id,
+        key=key_id,
+        envelope=await seal(tx, after, "envelope", msgspec.json.encode(mail.envelope)),
+        extractions=await seal(tx, after, "extractions", msgspec.json.encode(mail.extractions)),
+    )
+    await tx.run(
+        "mail_content_rekey",
+        workspace=mail.workspace_id,
+        mail_id=mail.id,
+        content=await seal(tx, after, "content", content),
+        raw=await seal(tx, after, "raw", raw),
+    )
+
+
 _ENVELOPE: Final = Mail.__struct_fields__.index("envelope")
 _EXTRACTIONS: Final = Mail.__struct_fields__.index("extractions")

@@ -294,6 +294,9 @@ class PostgresEngine:
         except _LOST as error:
             raise _unavailable(error) from error
 
+    async def tidy(self) -> None:
+        """Nothing to be done from here: what was replaced is in no dump, and VACUUM frees its place."""
+
     async def close(self) -> None:
         self._closing = True
         while self._in_hand:  # noqa: ASYNC110 - once in a process's life

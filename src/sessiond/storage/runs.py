@@ -170,3 +170,11 @@ async def open_field(tx: Tx, run: Run, name: str, kept: bytes | None) -> bytes |
     if kept == DELETED:
         return kept  # the same for all, and no content: see `orphan`
     return await seals.open_with(tx, run.workspace_id, run.key_id, kept, "run", run.id, name)
+
+
+async def rekey(tx: Tx, row: Row, key_id: int | None) -> None:
+    """Seal a run, as it was selected, with another key, or none."""
+    run = await _row_to_run(tx, row)
+    columns = await _columns(tx, msgspec.structs.replace(run, key_id=key_id))
+    sealed = {name: columns[name] for name in SEALED}
+    await tx.run("run_rekey", workspace=run.workspace_id, id=run.id, key=key_id, **sealed)

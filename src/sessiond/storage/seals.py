@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -10,9 +11,9 @@ import msgspec
 
 from sessiond.core.errors import Locked
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.crypto import NotOpened, is_sealed, key_id_of, make_key
+from sessiond.crypto import Master, NotOpened, is_sealed, key_id_of, make_key, make_key_id, wrap_by_client
 from sessiond.storage.engine import Row, Tx, Value
-from sessiond.storage.vault import Cipher, KeyNeeded, damaged
+from sessiond.storage.vault import Cipher, KeyNeeded, damaged, root_place
 
 SERVER: Final = "server"
 CLIENT: Final = "client"
@@ -51,6 +52,13 @@ class Root(msgspec.Struct, frozen=True):
     parent_id: int | None = None
 
 
+class MadeRoot(msgspec.Struct, frozen=True):
+    """A key of a workspace as it was made: its row, and what it is."""
+
+    root: Root
+    secret: bytes
+
+
 async def read_state(tx: Tx, workspace_id: WorkspaceId) -> State:
     row = await tx.one("workspace_seal_state", workspace=workspace_id)
     return State(row[0], bool(row[1])) if row is not None else State(None, changing=False)
@@ -59,6 +67,69 @@ async def read_state(tx: Tx, workspace_id: WorkspaceId) -> State:
 async def find_root(tx: Tx, workspace_id: WorkspaceId, key_id: int) -> Root | None:
     row = await tx.one("seal_key_root", workspace=workspace_id, id=key_id)
     return Root(*row) if row is not None else None
+
+
+async def find_client_root(tx: Tx, workspace_id: WorkspaceId) -> Root | None:
+    """Return the key of a workspace that a client holds."""
+    row = await tx.one("seal_key_of_client", workspace=workspace_id)
+    return Root(*row) if row is not None else None
+
+
+async def lock(tx: Tx, workspace_id: WorkspaceId) -> None:
+    """Keep how a workspace is sealed from changing until this transaction ends."""
+    await tx.run("workspace_lock", workspace=workspace_id)
+
+
+async def set_state(tx: Tx, workspace_id: WorkspaceId, *, key_id: int | None, changing: bool) -> None:
+    await tx.run("workspace_seal", workspace=workspace_id, key_id=key_id, changing=int(changing))
+
+
+async def is_empty(tx: Tx, workspace_id: WorkspaceId) -> bool:
+    """Whether a workspace has neither content nor a key."""
+    state = await read_state(tx, workspace_id)
+    if state.key_id is not None or state.changing:
+        return False
+    return await tx.one("workspace_has_content", workspace=workspace_id) is None
+
+
+async def insert_root(tx: Tx, workspace_id: WorkspaceId, root: Root) -> None:
+    await tx.run(
+        "seal_key_insert",
+        workspace=workspace_id,
+        id=root.id,
+        kind=root.kind,
+        parent_id=None,
+        session_id=None,
+        wrapped=root.wrapped,
+        salt=root.salt,
+        verifier=root.verifier,
+        at_us=root.created_at_us,
+    )
+
+
+async def wrap_root(tx: Tx, workspace_id: WorkspaceId, key_id: int, root: Cipher, *, by: Cipher) -> None:
+    """Have a key that a client holds be opened by the workspace's next key, and by nothing else."""
+    wrapped = by.wrap(key_id, root.secret)
+    await tx.run("seal_key_wrap", workspace=workspace_id, id=key_id, parent=by.key_id, wrapped=wrapped)
+
+
+async def drop_others(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> None:
+    """Destroy all keys of a workspace but one and what it wraps."""
+    await tx.run("seal_keys_drop_others", workspace=workspace_id, key=key_id or PLAIN)
+
+
+def make_client_root(workspace_id: WorkspaceId, storage_key: str) -> MadeRoot:
+    """Make a key for a workspace that a client's storage key opens. Takes about 0.1 s."""
+    key_id, secret = make_key_id(), make_key()
+    wrapped, salt, verifier = wrap_by_client(secret, storage_key, root_place(workspace_id, key_id))
+    return MadeRoot(Root(key_id, CLIENT, wrapped, salt, verifier, time.time_ns() // 1000), secret)
+
+
+def make_server_root(workspace_id: WorkspaceId, master: Master) -> MadeRoot:
+    """Make a key for a workspace that the master key wraps, which may take its time."""
+    key_id, secret = make_key_id(), make_key()
+    wrapped = master.wrap(secret, root_place(workspace_id, key_id))
+    return MadeRoot(Root(key_id, SERVER, wrapped, None, None, time.time_ns() // 1000), secret)
 
 
 async def read_roots(tx: Tx, workspace_id: WorkspaceId) -> list[Root]:

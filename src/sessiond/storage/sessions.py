@@ -148,6 +148,11 @@ async def delete(tx: Tx, session: Session) -> None:
     _tally(tx, session, -1)
 
 
+async def count_all(tx: Tx, workspace_id: WorkspaceId) -> int:
+    """Return how many sessions a workspace has, as it is kept."""
+    return await read_total(tx, workspace_id, "all", ("",))
+
+
 async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[WorkspaceId, str]]:
     """Return open sessions of all workspaces whose time is over, the first first."""
     rows = await tx.all("sessions_expired", now_us=now_us, limit=limit, locked=await seals.locked(tx))
@@ -374,6 +379,24 @@ def _columns(session: Session) -> dict[str, Any]:
     columns["details_bytes"] = _details_bytes(session)
     columns["updated_slot"] = slot_of(session.updated_at_us)
     return columns
+
+
+async def rekey(tx: Tx, session: Session, *, resealing_seq: int) -> None:
+    """Write a session in hand that has got another key, or none, whose metadata cannot be found any more.
+
+    Events up to `resealing_seq` are still kept as before.
+    """
+    columns = _columns(session)
+    await tx.run(
+        "session_rekey",
+        workspace=session.workspace_id,
+        id=session.id,
+        key_id=session.key_id,
+        resealing_seq=resealing_seq,
+        **{name: columns[name] for name in (*NAMES, "search_text", "details_bytes")},
+    )
+    await put_details(tx, session)
+    await put_metadata(tx, session)
 
 
 async def put_details(tx: Tx, session: Session) -> None:

@@ -57,6 +57,8 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             connection.execute("pragma query_only = on")
         else:
             _use_wal(connection)
+            # What is deleted or replaced is not to be found in the file's free pages.
+            connection.execute("pragma secure_delete = on")
         connection.create_scalar_function("now_us", _now_us, 0)
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")
@@ -235,6 +237,19 @@ class SqliteEngine:
             return sqlite_schema(self._point_connection)
         except apsw.Error as error:
             raise _translate(error) from error
+
+    async def tidy(self) -> None:
+        """Empty the write-ahead log, which holds pages as they were. Pages themselves are overwritten (`connect`)."""
+        await asyncio.to_thread(self._empty_log)
+
+    def _empty_log(self) -> None:
+        connection = connect(self._path)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            log.warning("the write-ahead log could not be emptied: somebody reads it all the time")
+        finally:
+            connection.close()
 
     async def close(self) -> None:
         with self._queued:

@@ -249,3 +249,17 @@ async def _row_to_wait(tx: Tx, row: Row) -> Wait:
     columns[_CRITICAL] = bool(columns[_CRITICAL])
     wait = Wait(*columns)
     return await _open(tx, wait) if wait.key_id is not None else wait
+
+
+async def rekey(tx: Tx, row: Row, key_id: int | None) -> None:
+    """Seal a wait, as it was selected, with another key, or none."""
+    wait = await seal(tx, msgspec.structs.replace(await _row_to_wait(tx, row), key_id=key_id))
+    await tx.run(
+        "wait_rekey",
+        workspace=wait.workspace_id,
+        id=wait.id,
+        key=key_id,
+        terms=wait.terms,
+        result=wait.result,
+        reason=wait.reason,
+    )

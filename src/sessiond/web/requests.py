@@ -148,6 +148,11 @@ class Request:
             return f"Bearer {key}"
         return authorization
 
+    @property
+    def storage_key(self) -> str | None:
+        """What the client says that its workspace is sealed with."""
+        return self.headers.get("storage-key")
+
     def query_pairs(self) -> Sequence[tuple[str, str]]:
         """Return the query string's fields; what one without a value means is the wire's to say.
 

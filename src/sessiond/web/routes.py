@@ -37,6 +37,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     content_type: str = "application/json"
     public: bool = False
     """Answers without a key."""
+    content: bool = True
+    """Shows or takes what a workspace may seal: where a client holds its key, that must come along."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,18 @@ from typing import Final
 
 import uuid_utils
 
+from sessiond.actions.storage_keys import StorageKeys
 from sessiond.auth.keys import Authenticator
 from sessiond.core.caller import Caller
-from sessiond.core.errors import InvalidInput, NotFound, SessiondError, Unauthenticated, Unavailable
+from sessiond.core.errors import (
+    Damaged,
+    InvalidInput,
+    Locked,
+    NotFound,
+    SessiondError,
+    Unauthenticated,
+    Unavailable,
+)
 from sessiond.storage.engine import Engine
 from sessiond.telemetry import Telemetry
 from sessiond.web.answers import Answer, Stream
@@ -53,6 +62,7 @@ class Site:
         self.telemetry = telemetry
         self.version = version
         self.authenticator = Authenticator(engine)
+        self.storage_keys = StorageKeys(engine)
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
         self.table = Table(dialects, documents=openapi_routes(dialects))
@@ -88,6 +98,8 @@ class Site:
         if self._closing:
             raise Unavailable("the server is shutting down")
         await self.authenticator.authenticate(request.credential)
+        if request.storage_key is not None:
+            await self.storage_keys.show(request.caller, request.storage_key, writes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -185,6 +197,15 @@ class _Exchange:
         assert self.claim is not None, "one claim was settled on"
         if found.params:
             request.params = check_params(found.params)
+        caller, storage_key = self.caller, request.storage_key
+        if (
+            caller is not None
+            and self.claim.route.content
+            and (storage_key is not None or caller.storage_key_id is not None)
+        ):
+            writes = request.method in ("POST", "PATCH")
+            if await site.storage_keys.show(caller, storage_key, writes=writes):
+                site.authenticator.forget()  # others with the same key, whom it would let in without the storage key
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
@@ -224,7 +245,9 @@ class _Exchange:
             Problem(error=error, path=self._scope["path"], request_id=self.request_id, route=route)
         )
         headers = answer.headers
-        if isinstance(error, Unavailable):
+        if isinstance(error, Damaged):
+            log.error("damaged: %s: request_id=%s", error, self.request_id)
+        if isinstance(error, Unavailable) and not isinstance(error, Locked):
             headers += (("retry-after", str(error.retry_after_seconds)),)
         elif isinstance(error, Unauthenticated):
             headers += (("www-authenticate", "Bearer"),)

@@ -22,12 +22,14 @@ class ErrorOut(msgspec.Struct, frozen=True):
 
 STATUS: Final[Mapping[type[SessiondError], int]] = {
     errors.InvalidInput: 400,
+    errors.Locked: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.KeyReused: 409,
     errors.TooLarge: 413,
+    errors.Damaged: 500,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }

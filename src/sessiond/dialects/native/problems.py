@@ -31,6 +31,7 @@ CHANGES: Final = FINDS | dict.fromkeys((409, 412, 422), ProblemOut)
 
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
+    errors.Locked: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
@@ -38,6 +39,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.KeyReused: 422,
+    errors.Damaged: 500,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }

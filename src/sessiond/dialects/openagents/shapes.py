@@ -147,6 +147,7 @@ class ListAudit(msgspec.Struct, frozen=True):
 
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
+    errors.Locked: 400,
     errors.KeyReused: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
@@ -154,6 +155,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
+    errors.Damaged: 500,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }

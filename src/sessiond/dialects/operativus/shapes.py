@@ -185,6 +185,7 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
+    errors.Locked: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
@@ -193,6 +194,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.KeyReused: 422,
+    errors.Damaged: 500,
     errors.Unavailable: 503,
 }
 REASONS: Final = {

@@ -162,6 +162,7 @@ class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
 
 STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.InvalidInput: 400,
+    errors.Locked: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
@@ -170,6 +171,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.KeyReused: 422,
+    errors.Damaged: 500,
     errors.Unavailable: 503,
 }
 CODES: Final = {

@@ -142,3 +142,13 @@ select unnest(cast(:locked as text[]))
 -- name: seal_keys_get_each
 select id, kind, parent_id, wrapped from seal_keys
 where workspace_id = :workspace and id = any (cast(:ids as bigint[]))
+
+-- name: workspace_lock
+select 1 from workspaces where id = :workspace
+for update
+
+-- name: transactions_mark
+select cast(cast(pg_current_xact_id() as text) as bigint)
+
+-- name: transactions_settled
+select 1 where cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint) > cast(:mark as bigint)

@@ -22,6 +22,25 @@ select workspace_id, id from seal_keys where kind = 'client'
 -- name: workspace_seal_state
 select key_id, key_changing from workspaces where id = :workspace
 
+-- name: seal_key_of_client
+select id, kind, wrapped, salt, verifier, created_at_us, parent_id from seal_keys
+where workspace_id = :workspace and kind = 'client'
+order by created_at_us desc, id limit 1
+
+-- name: workspace_seal
+update workspaces set key_id = :key_id, key_changing = :changing where id = :workspace
+
+-- Whether a workspace has anything to be sealed.
+-- name: workspace_has_content
+select 1 where exists (select 1 from sessions where workspace_id = :workspace)
+    or exists (select 1 from runs where workspace_id = :workspace)
+    or exists (select 1 from inboxes where workspace_id = :workspace)
+    or exists (select 1 from waits where workspace_id = :workspace)
+
+-- Nobody else changes how a workspace is sealed until this transaction ends. See postgres.sql.
+-- name: workspace_lock
+select 1 from workspaces where id = :workspace
+
 -- name: session_key
 select key_id from sessions where workspace_id = :workspace and id = :id
 

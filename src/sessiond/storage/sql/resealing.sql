@@ -1,0 +1,151 @@
+-- What is kept in another way than it is to be: under another key than `:root`, the workspace's; 0 is plain text.
+
+-- name: sessions_to_reseal
+select s.id from sessions s
+left join seal_keys k on k.workspace_id = s.workspace_id and k.id = s.key_id
+where s.workspace_id = :workspace and s.id > :after
+    and (s.resealing_seq is not null or coalesce(k.parent_id, 0) <> :root)
+order by s.id limit :limit
+
+-- Its own name, since a save leaves a session's key as it is.
+-- name: session_rekey
+update sessions set key_id = :key_id, resealing_seq = :resealing_seq, name = :name, user_name = :user_name,
+    user_email = :user_email, search_text = :search_text, details_bytes = :details_bytes
+where workspace_id = :workspace and id = :id
+
+-- name: session_resealed_to
+update sessions set resealing_seq = :seq where workspace_id = :workspace and id = :id
+
+-- name: events_to_reseal
+select seq, body from events
+where workspace_id = :workspace and session_id = :id and seq <= :seq
+order by seq desc limit :limit
+
+-- name: event_body
+update events set body = :body where workspace_id = :workspace and session_id = :id and seq = :seq
+
+-- name: runs_to_reseal
+{run_select}
+where workspace_id = :workspace and session_id = :session and session_id is not null
+    and coalesce(key_id, 0) <> :key
+order by queued_seq limit :limit
+
+-- name: waits_to_reseal
+{wait_select}
+where workspace_id = :workspace and session_id = :session and session_id is not null
+    and coalesce(key_id, 0) <> :key
+order by created_at_us, id limit :limit
+
+-- name: inboxes_to_reseal
+{inbox_select}
+where workspace_id = :workspace and session_id = :session and session_id is not null
+    and coalesce(key_id, 0) <> :key
+order by created_at_us, id limit :limit
+
+-- name: mails_to_reseal
+{mail_select}
+where m.workspace_id = :workspace and coalesce(m.key_id, 0) <> :key and m.inbox_id in (
+    select i.id from inboxes i
+    where i.workspace_id = :workspace and i.session_id = :session and i.session_id is not null
+)
+order by m.received_at_us, m.id limit :limit
+
+-- The same of what belongs to no session: its key is the workspace's own.
+-- name: runs_apart_to_reseal
+{run_select}
+where workspace_id = :workspace and session_id is null and coalesce(key_id, 0) <> :key
+order by id limit :limit
+
+-- name: waits_apart_to_reseal
+{wait_select}
+where workspace_id = :workspace and session_id is null and coalesce(key_id, 0) <> :key
+order by id limit :limit
+
+-- name: inboxes_apart_to_reseal
+{inbox_select}
+where workspace_id = :workspace and session_id is null and coalesce(key_id, 0) <> :key
+order by id limit :limit
+
+-- name: mails_apart_to_reseal
+{mail_select}
+where m.workspace_id = :workspace and m.session_id is null and coalesce(m.key_id, 0) <> :key
+order by m.id limit :limit
+
+-- name: run_rekey
+update runs set key_id = :key, input = :input, output = :output, error = :error, ask = :ask, answer = :answer
+where workspace_id = :workspace and id = :id
+
+-- name: wait_rekey
+update waits set key_id = :key, terms = :terms, result = :result, reason = :reason
+where workspace_id = :workspace and id = :id
+
+-- name: inbox_rekey
+update inboxes set key_id = :key, purpose = :purpose, metadata = :metadata
+where workspace_id = :workspace and id = :id
+
+-- name: mail_rekey
+update mails set key_id = :key, envelope = :envelope, extractions = :extractions
+where workspace_id = :workspace and id = :id
+
+-- name: mail_content_rekey
+update mail_contents set content = :content, raw = :raw where workspace_id = :workspace and mail_id = :mail_id
+
+-- name: answers_after
+select user_id, key, answer from idempotency
+where workspace_id = :workspace and (user_id, key) > (:user, :key) and answer is not null
+order by user_id, key limit :limit
+
+-- name: answer_rekey
+update idempotency set fingerprint = :fingerprint, answer = :answer
+where workspace_id = :workspace and user_id = :user and key = :key
+
+-- Keys that a session had before; what runs have that outlived another session of its name, stays.
+-- name: seal_keys_drop_of_session
+delete from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null
+    and id <> :key
+    and not exists (select 1 from runs r where r.workspace_id = :workspace and r.key_id = seal_keys.id)
+
+-- name: seal_keys_drop_others
+delete from seal_keys where workspace_id = :workspace
+    and case when session_id is null then id else parent_id end <> :key
+
+-- A client's key becomes one that the workspace's next key wraps.
+-- name: seal_key_wrap
+update seal_keys set kind = 'content', parent_id = :parent, wrapped = :wrapped, salt = null, verifier = null
+where workspace_id = :workspace and id = :id
+
+-- What every sealed text of a workspace says of its key: the beginning of it; null of plain ones.
+-- name: seal_heads
+select 'events', case when substr(body, 1, 1) = :sealed then substr(body, 1, 9) end as head, count(*)
+from events where workspace_id = :workspace group by head
+union all
+select 'sessions', substr(d.sealed, 1, 9) as head, count(*)
+from session_details d where d.workspace_id = :workspace group by head
+union all
+select 'runs', case when substr(coalesce(input, output, error), 1, 1) = :sealed
+    then substr(coalesce(input, output, error), 1, 9) end as head, count(*)
+from runs where workspace_id = :workspace and coalesce(input, output, error) is not null and coalesce(error, :sealed) <> :deleted
+group by head
+union all
+select 'waits', case when substr(terms, 1, 1) = :sealed then substr(terms, 1, 9) end as head, count(*)
+from waits where workspace_id = :workspace group by head
+union all
+select 'inboxes', case when substr(metadata, 1, 1) = :sealed then substr(metadata, 1, 9) end as head, count(*)
+from inboxes where workspace_id = :workspace group by head
+union all
+select 'mails', case when substr(c.raw, 1, 1) = :sealed then substr(c.raw, 1, 9) end as head, count(*)
+from mail_contents c where c.workspace_id = :workspace group by head
+union all
+select 'answers', case when substr(answer, 1, 1) = :sealed then substr(answer, 1, 9) end as head, count(*)
+from idempotency where workspace_id = :workspace and answer is not null group by head
+
+-- name: seal_key_parents
+select id, kind, parent_id, session_id from seal_keys where workspace_id = :workspace and id > :after
+order by id limit :limit
+
+-- Whether all that was under way at a mark has ended. Here writers come one after the other. See postgres.sql.
+-- name: transactions_mark
+select 0
+
+-- name: transactions_settled
+select 1 where :mark is not null
