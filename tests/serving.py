@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import ssl
 import threading
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from email.message import EmailMessage
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import httpx
@@ -17,13 +19,18 @@ import msgspec
 import uvloop
 
 from sessiond import server
-from sessiond.actions import keys, workspaces
+from sessiond.actions import encryption, keys, workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES
+from sessiond.crypto import make_master_key
 from sessiond.settings import Settings
 from sessiond.sockets import Places, reserve
 from sessiond.web.connections import HttpServer
 from sessiond.web.site import Site
+
+MASTER_KEY: Final = make_master_key()
+SEALED: Final = bool(os.environ.get("TESTS_SEALED"))
+"""Whether workspaces of tests are sealed unless they say otherwise: all that is tested of a wire holds for them too."""
 
 TLS: Final = ssl.create_default_context()  # nobody speaks it here, but a client that makes its own takes 25 ms to
 
@@ -75,10 +82,13 @@ class Serving:
         """Run a coroutine on the server's loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
-    def make_tenant(self) -> Tenant:
+    def make_tenant(self, *, sealed: bool = SEALED) -> Tenant:
         """Return a new workspace with a key that may do everything in it, and names no dialect."""
         name = f"w-{uuid.uuid4().hex[:12]}"
         workspace = self.run(workspaces.create(self.site.engine, name))
+        if sealed:
+            self.run(encryption.begin(self.site.engine, workspace.id, encryption.Mode.SERVER))
+            self.run(encryption.move(self.site.engine, workspace.id))
         made = self.make_key(name, keys.NewKey(scopes=ALL_SCOPES))
         return Tenant(serving=self, workspace=name, database_id_hash=workspace.database_id_hash, key=made.secret)
 
@@ -92,6 +102,14 @@ class Serving:
 
 
 @contextmanager
+def _master_key_file() -> Iterator[str]:
+    with NamedTemporaryFile("w", suffix=".key") as file:
+        file.write(MASTER_KEY)
+        file.flush()
+        yield file.name
+
+
+@contextmanager
 def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
     """Serve a database, whose schema must be current, until the block ends."""
     ready, stop = threading.Event(), asyncio.Event()
@@ -99,11 +117,13 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
     failed: list[BaseException] = []
 
     async def serve() -> None:
-        wanted = Settings(database=database, host="127.0.0.1", port=0, smtp_port=0, **settings)
-        async with _listening(wanted) as (places, site):
-            found.append(Serving(places, site, asyncio.get_running_loop()))
-            ready.set()
-            await stop.wait()
+        with _master_key_file() as file:
+            settings |= {"host": "127.0.0.1", "port": 0, "smtp_port": 0}
+            wanted = Settings(database=database, master_key_file=file, **settings)
+            async with _listening(wanted) as (listening, site):
+                found.append(Serving(listening, site, asyncio.get_running_loop()))
+                ready.set()
+                await stop.wait()
 
     def run() -> None:
         try:

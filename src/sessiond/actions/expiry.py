@@ -6,6 +6,7 @@ what somebody else has in hand is left for later.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from sessiond.actions import queue, waiting
@@ -13,12 +14,15 @@ from sessiond.actions.call import Author, note, note_in
 from sessiond.actions.sessions import remove
 from sessiond.actions.waits import CLOCK
 from sessiond.core.audit import DELETE_SESSION
+from sessiond.core.errors import Damaged
 from sessiond.core.event import INBOX_EXPIRED, STATUS_TYPES, make_entry
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import COMPLETED
 from sessiond.core.wait import CANCELLED, PENDING_PER_INBOX_MAX
 from sessiond.storage import audit, events, inboxes, mails, sessions, trash, waits, workspaces
 from sessiond.storage.engine import Tx
+
+log: Final = logging.getLogger("sessiond.sweeper")
 
 EXPIRE_MAX: Final = 20  # to a transaction: each may have runs and waits to be cancelled
 EVENTS_MAX: Final = 500  # of a log that goes, to a transaction
@@ -37,7 +41,13 @@ async def expire_sessions(tx: Tx, *, now_us: int, limit: int = EXPIRE_MAX) -> in
     for workspace_id, session_id in sorted(await sessions.read_expired(tx, now_us=now_us, limit=limit)):
         if not await sessions.lock_free(tx, workspace_id, session_id):
             continue
-        before = await sessions.get(tx, workspace_id, session_id, user_id=None)
+        try:
+            before = await sessions.get(tx, workspace_id, session_id, user_id=None)
+        except Damaged as error:
+            # It must not be the first one again and again, and keep the clock from all others.
+            log.error("a session was to expire, and %s", error)
+            await sessions.drop_expiry(tx, workspace_id, session_id)
+            continue
         if before.ended or before.expires_at_us is None or before.expires_at_us > now_us:
             continue
         by = Author(workspace_id, CLOCK, now_us)

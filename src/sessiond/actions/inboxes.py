@@ -67,13 +67,13 @@ async def create(
             expires_at_us=call.now_us + new.ttl_seconds * 1_000_000 if new.ttl_seconds is not None else None,
             expired_at_us=None,
         )
-        await inboxes.insert(tx, inbox)
+        kept = await inboxes.insert(tx, inbox)
         if session is not None:
             body: JsonObject = {"inbox_id": inbox.id, "address": inbox.address, "purpose": inbox.purpose}
             body |= {"expires_at_us": inbox.expires_at_us, "input": _given(given or new), "output": {"id": inbox.id}}
             said = call.append(session.id, make_entry(INBOX_CREATED, body, action="create_inbox"))
             await sessions.save(tx, session, await events.append_to(tx, session, said))
-        return inbox
+        return kept
 
     return await call.write(operation, answer)
 

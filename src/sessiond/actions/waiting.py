@@ -125,7 +125,7 @@ async def begin(
         times_out_at_us=now_us + timeout_us if timeout_us is not None else None,
         ended_at_us=None,
     )
-    await waits.insert(tx, wait, hook_hash=hook_hash)
+    wait = await waits.insert(tx, wait, hook_hash=hook_hash)
     entries = [_creation(wait, given or new, action=action)]
     if new.type in FOR_MAIL and terms.since_us is not None:
         found = await mails.read_since(

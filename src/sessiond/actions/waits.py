@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from sessiond.actions import queue, waiting
 from sessiond.actions.call import A, Author, Call, note, note_in
 from sessiond.actions.waiting import Place
 from sessiond.core.caller import Scope
-from sessiond.core.errors import Conflict, InvalidInput, NotFound, TooLarge
+from sessiond.core.errors import Conflict, Damaged, InvalidInput, NotFound, TooLarge
 from sessiond.core.event import STATUS_TYPES, Entry, Event, make_entry, shorten
 from sessiond.core.ids import EVENT, make_event_id
 from sessiond.core.metadata import JsonObject
@@ -34,6 +35,8 @@ from sessiond.core.wait import (
 from sessiond.crypto import hash_secret
 from sessiond.storage import clock, events, inboxes, sessions, waits
 from sessiond.storage.engine import Engine, Tx
+
+log: Final = logging.getLogger("sessiond.sweeper")
 
 CLOCK: Final = "clock"
 """Who the log says has ended what ran out of time."""
@@ -287,7 +290,11 @@ async def sweep(tx: Tx, *, now_us: int, limit: int = SWEEP_MAX) -> Swept:
 async def _end_of(tx: Tx, wait: Wait, *, now_us: int) -> Wait | None:
     """Return a wait that is to be looked at as it ends; None, and it is put off, when it is not time to."""
     if wait.type is WaitType.EVENT:
-        event, wait = await _find_event(tx, wait)
+        try:
+            event, wait = await _find_event(tx, wait)
+        except Damaged as error:
+            log.error("wait %s: %s", wait.id, error)
+            event = None
         if event is not None:
             return waiting.end_of(wait, COMPLETED, at_us=now_us, result=msgspec.json.encode(_shown(event)))
     if wait.times_out_at_us is None or wait.times_out_at_us > now_us:

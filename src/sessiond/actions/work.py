@@ -16,7 +16,7 @@ from sessiond.actions import queue, waiting
 from sessiond.actions.call import Author, note
 from sessiond.core import session as session_states
 from sessiond.core.agent import Agent
-from sessiond.core.errors import Conflict
+from sessiond.core.errors import Conflict, Damaged
 from sessiond.core.event import (
     RUN_RETRYING,
     RUN_STARTED,
@@ -100,7 +100,12 @@ async def claim(tx: Tx, worker: str, *, now_us: int, lease_us: int, limit: int, 
     for due in dues:
         if (due.workspace_id, due.agent_id) in full:
             continue  # it was the last place that this claim took
-        open_runs = await runs.read_open(tx, due.workspace_id, due.session_id, limit=1)
+        try:
+            open_runs = await runs.read_open(tx, due.workspace_id, due.session_id, limit=1)
+        except Damaged as error:
+            log.error("session %s was due, and %s", due.session_id, error)
+            await leases.put_away(tx, due)
+            continue
         if not open_runs:
             # A row that somebody changed by hand must not be the first one, and stop every claim, again and again.
             log.error("session %s was due without an open run", due.session_id)

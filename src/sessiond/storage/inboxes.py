@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.errors import NotFound
+from sessiond.core.errors import Damaged, NotFound
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.inbox import Inbox, InboxFilter, InboxPage
 from sessiond.storage import seals, trash
@@ -15,14 +16,18 @@ from sessiond.storage.pages import page_tail
 from sessiond.storage.trash import Trash
 from sessiond.storage.vault import damaged
 
+log: Final = logging.getLogger("sessiond.storage")
+
 _Told = tuple[str | None, bytes | None]
 
 
-async def insert(tx: Tx, inbox: Inbox) -> None:
+async def insert(tx: Tx, inbox: Inbox) -> Inbox:
+    """Add an inbox, and return it with its key."""
     inbox = msgspec.structs.replace(inbox, key_id=await seals.key_for(tx, inbox.workspace_id, inbox.session_id))
     columns = msgspec.structs.asdict(await seal(tx, inbox))
     columns["workspace"] = columns.pop("workspace_id")
     await tx.run("inbox_insert", **columns)
+    return inbox
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, user_id: str | None) -> Inbox | None:
@@ -123,8 +128,14 @@ async def read_page(
 
 async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:
     """Return inboxes whose time is over, of all workspaces, the first first."""
-    rows = await tx.all("inboxes_expiring", now_us=now_us, limit=limit, locked=await seals.locked(tx))
-    return [await _row_to_inbox(tx, row) for row in rows]
+    rows, found = await tx.all("inboxes_expiring", now_us=now_us, limit=limit, locked=await seals.locked(tx)), []
+    for row in rows:
+        try:
+            found.append(await _row_to_inbox(tx, row))
+        except Damaged as error:
+            log.error("an inbox was to expire, and %s", error)
+            await tx.run("inbox_expire", workspace=row[0], id=row[1], at_us=now_us)
+    return found
 
 
 async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[Inbox]:

@@ -159,6 +159,11 @@ async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[Workspa
     return [(row[0], row[1]) for row in rows]
 
 
+async def drop_expiry(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> None:
+    """Have a session never expire by itself."""
+    await tx.run("session_expiry_drop", workspace=workspace_id, id=session_id)
+
+
 async def find_next_expiry(tx: Tx) -> int | None:
     row = await tx.one("sessions_next_expiry", locked=await seals.locked(tx))
     return row[0] if row is not None else None

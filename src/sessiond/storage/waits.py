@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.errors import NotFound
+from sessiond.core.errors import Damaged, NotFound
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.wait import PENDING_PER_SESSION_MAX, Wait, WaitFilter, WaitPage, WaitStatus, WaitType
 from sessiond.storage import seals
@@ -15,6 +16,8 @@ from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.events import WAITS_DUE
 from sessiond.storage.pages import page_tail, read_fitting
 from sessiond.storage.vault import damaged
+
+log: Final = logging.getLogger("sessiond.storage")
 
 _End = tuple[bytes | None, str | None]
 _TYPE: Final = Wait.__struct_fields__.index("type")
@@ -27,8 +30,8 @@ def watched(workspace_id: WorkspaceId, wait_id: str) -> Watched:
     return workspace_id, SessionId(wait_id)
 
 
-async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> None:
-    """Add a wait, and tell the sweeper when to look at it."""
+async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> Wait:
+    """Add a wait, tell the sweeper when to look at it, and return it with its key."""
     wait = msgspec.structs.replace(wait, key_id=await seals.key_for(tx, wait.workspace_id, wait.session_id))
     columns = msgspec.structs.asdict(await seal(tx, wait))
     columns["workspace"] = columns.pop("workspace_id")
@@ -39,6 +42,7 @@ async def insert(tx: Tx, wait: Wait, *, hook_hash: bytes | None = None) -> None:
         tx.wake(*WAITS_DUE)
     if wait.type is WaitType.EVENT and not wait.ended:
         await _count_for_events(tx, wait, 1)
+    return wait
 
 
 async def find(tx: Tx, workspace_id: WorkspaceId, wait_id: str, *, user_id: str | None) -> Wait | None:
@@ -201,9 +205,19 @@ async def read_page(
 
 
 async def read_due(tx: Tx, *, now_us: int, limit: int) -> list[Wait]:
-    """Return pending waits of all workspaces that are to be looked at, the longest due first."""
-    rows = await tx.all("waits_due", now_us=now_us, limit=limit, locked=await seals.locked(tx))
-    return [await _row_to_wait(tx, row) for row in rows]
+    """Return pending waits of all workspaces that are to be looked at, the longest due first.
+
+    One that cannot be opened is looked at no more.
+    """
+    rows, found = await tx.all("waits_due", now_us=now_us, limit=limit, locked=await seals.locked(tx)), list[Wait]()
+    for row in rows:
+        try:
+            found.append(await _row_to_wait(tx, row))
+        except Damaged as error:
+            # It must not be the first one again and again, and keep the clock from all others.
+            log.error("a wait was due, and %s", error)
+            await tx.run("wait_put_away", workspace=row[0], id=row[1])
+    return found
 
 
 async def find_next_due(tx: Tx) -> int | None:

@@ -116,6 +116,9 @@ select workspace_id, id from sessions
 where expires_at_us <= :now_us and expires_at_us is not null and status in ('created', 'active', 'paused') and workspace_id not in ({locked_workspaces})
 order by expires_at_us limit :limit
 
+-- name: session_expiry_drop
+update sessions set expires_at_us = null where workspace_id = :workspace and id = :id
+
 -- name: sessions_next_expiry
 select min(expires_at_us) from sessions
 where expires_at_us is not null and status in ('created', 'active', 'paused') and workspace_id not in ({locked_workspaces})

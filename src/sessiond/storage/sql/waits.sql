@@ -28,6 +28,9 @@ returning id
 -- name: wait_put_off
 update waits set due_at_us = times_out_at_us, terms = :terms where workspace_id = :workspace and id = :id and status = 'pending'
 
+-- name: wait_put_away
+update waits set due_at_us = null where workspace_id = :workspace and id = :id
+
 -- What pending waits of one inbox, and of any inbox of its session, a mail may end.
 -- name: waits_for_mail
 {wait_select}
