@@ -118,8 +118,9 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 
     async def serve() -> None:
         with _master_key_file() as file:
-            settings |= {"host": "127.0.0.1", "port": 0, "smtp_port": 0}
-            wanted = Settings(database=database, master_key_file=file, **settings)
+            wanted = Settings(
+                database=database, host="127.0.0.1", port=0, smtp_port=0, master_key_file=file, **settings
+            )
             async with _listening(wanted) as (listening, site):
                 found.append(Serving(listening, site, asyncio.get_running_loop()))
                 ready.set()
