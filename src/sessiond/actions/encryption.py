@@ -16,7 +16,7 @@ import msgspec
 
 from sessiond.actions import expiry
 from sessiond.actions.storage_keys import check_storage_key, unwrap
-from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from sessiond.core.errors import Conflict, Damaged, Forbidden, InvalidInput, NotFound, Unavailable
 from sessiond.core.ids import WorkspaceId
 from sessiond.storage import resealing, seals, sessions
 from sessiond.storage.engine import Engine, Tx
@@ -159,6 +159,7 @@ async def move(
     """
     state = (await engine.read(partial(_look, workspace_id=workspace_id)))[0]
     progress = Progress(total=await engine.read(lambda tx: sessions.count_all(tx, workspace_id)))
+    held, before = list[Held](), None
     while True:
         await _move_sessions(engine, workspace_id, state.key_id, progress, told)
         while await engine.write(lambda tx: resealing.move_apart(tx, workspace_id, state.key_id)):
@@ -168,8 +169,13 @@ async def move(
             pass
         held = await engine.scan(lambda tx: resealing.count_held(tx, workspace_id))
         wanted = state.key_id if state.key_id is not None else resealing.PLAIN_KEY
-        if all(each.key_id == wanted for each in held):
+        left = [each for each in held if each.key_id != wanted]
+        if not left:
             break
+        if left == before:
+            told_of = ", ".join(f"{each.n} {each.kind}" for each in left)
+            raise Damaged(f"{told_of} cannot be moved: they name no key of the workspace, or belong to nothing")
+        before = left
     await engine.write(partial(_finish, workspace_id=workspace_id, key_id=state.key_id))
     await engine.tidy()
     return held

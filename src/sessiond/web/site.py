@@ -241,6 +241,8 @@ class _Exchange:
 
     def _refuse(self, error: SessiondError) -> Answer:
         route = self.claim.route if self.claim is not None else None
+        if isinstance(error, Locked) and self.caller is None:
+            error = Unavailable("this cannot be done just now", retry_after_seconds=60)  # nobody here has that key
         answer = self.dialect.render(
             Problem(error=error, path=self._scope["path"], request_id=self.request_id, route=route)
         )

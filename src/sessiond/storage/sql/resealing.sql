@@ -120,7 +120,14 @@ select 'events', case when substr(body, 1, 1) = :sealed then substr(body, 1, 9) 
 from events where workspace_id = :workspace group by head
 union all
 select 'sessions', substr(d.sealed, 1, 9) as head, count(*)
-from session_details d where d.workspace_id = :workspace group by head
+from session_details d
+where d.workspace_id = :workspace
+    and (d.sealed is not null or d.metadata is not null or d.data is not null or d.prompt is not null)
+group by head
+union all
+select 'names', null, count(*) from sessions s
+where s.workspace_id = :workspace and (s.name is not null or s.user_name is not null or s.user_email is not null)
+having count(*) > 0
 union all
 select 'runs', case when substr(coalesce(input, output, error), 1, 1) = :sealed
     then substr(coalesce(input, output, error), 1, 9) end as head, count(*)
