@@ -9,6 +9,7 @@
     ├── Conflict            the thing's state does not allow it
     ├── PreconditionFailed  the thing has changed since the caller looked
     ├── KeyReused           an idempotency key came back with another request
+    ├── TooMany             one address was wrong too often; later it may try again
     └── Unavailable         not now; the same request may succeed later
 
 An action raises nothing else. Any other exception is a bug: `web` logs it once and answers "internal error".
@@ -57,6 +58,12 @@ class PreconditionFailed(SessiondError):
 
 class KeyReused(SessiondError):
     pass
+
+
+class TooMany(SessiondError):
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(SessiondError):

@@ -28,6 +28,7 @@ STATUS: Final[Mapping[type[SessiondError], int]] = {
     errors.Conflict: 409,
     errors.KeyReused: 409,
     errors.TooLarge: 413,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }
@@ -39,6 +40,7 @@ WORDS: Final[Mapping[int, str]] = {
     405: "Method not allowed",
     409: "Conflict",
     413: "Payload too large",
+    429: "Too many requests",
     500: "Internal server error",
     503: "Service unavailable",
 }

@@ -154,6 +154,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }

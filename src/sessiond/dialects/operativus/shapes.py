@@ -193,6 +193,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.KeyReused: 422,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
 }
 REASONS: Final = {
@@ -205,6 +206,7 @@ REASONS: Final = {
     412: "Precondition Failed",
     413: "Payload Too Large",
     422: "Unprocessable Entity",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

@@ -170,6 +170,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.KeyReused: 422,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
 }
 CODES: Final = {
@@ -182,6 +183,7 @@ CODES: Final = {
     412: "precondition_failed",
     413: "payload_too_large",
     422: "idempotency_key_reused",
+    429: "too_many_requests",
     500: "internal_error",
     503: "unavailable",
 }
