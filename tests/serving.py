@@ -99,7 +99,9 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
     failed: list[BaseException] = []
 
     async def serve() -> None:
-        wanted = Settings(database=database, host="127.0.0.1", port=0, smtp_port=0, **settings)
+        # Many tests send wrong keys, all from one address.
+        fixed: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "smtp_port": 0, "auth_failures_max": 0}
+        wanted = Settings(database=database, **fixed | settings)
         async with _listening(wanted) as (places, site):
             found.append(Serving(places, site, asyncio.get_running_loop()))
             ready.set()
@@ -133,9 +135,11 @@ async def _listening(settings: Settings) -> AsyncIterator[tuple[Places, Site]]:
     async with (
         server.open_site(settings, access=None) as site,
         server.open_worker(settings, site.engine),
-        server.open_listener(settings, site.engine, held.smtp),
+        server.open_listener(settings, site.engine, held),
     ):
-        http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set)
+        certificate = held.certificates.http
+        tls = certificate.context if certificate is not None else None
+        http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set, tls=tls)
         running = asyncio.create_task(http.serve([held.http]))
         await ready.wait()
         try:

@@ -17,6 +17,11 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     return _read(text) if len(text) <= _MAX_CHARS else None
 
 
+def tidy_address(text: str) -> str:
+    """Return an address in its one form, to be shown and compared; empty where `text` is none."""
+    return _tidy(text) if len(text) <= _MAX_CHARS else ""
+
+
 def network_of(text: str) -> str:
     """Return for whom limits are counted: an IPv4 address, or the 64 bits of IPv6 that one customer has."""
     address = read_address(text)
@@ -30,3 +35,8 @@ def _read(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)  # asked for each request, and a connection has many
+def _tidy(text: str) -> str:
+    return str(_read(text) or "")

@@ -13,15 +13,17 @@ from typing import Final
 
 import uuid_utils
 
+from sessiond.auth.failures import Failures
 from sessiond.auth.keys import Authenticator
 from sessiond.core.caller import Caller
-from sessiond.core.errors import InvalidInput, NotFound, SessiondError, Unauthenticated, Unavailable
+from sessiond.core.errors import InvalidInput, NotFound, SessiondError, TooMany, Unauthenticated, Unavailable
 from sessiond.storage.engine import Engine
 from sessiond.telemetry import Telemetry
 from sessiond.web.answers import Answer, Stream
 from sessiond.web.asgi import Message, Receive, Scope, Send
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.openapi import openapi_routes
+from sessiond.web.proxies import Proxies
 from sessiond.web.requests import Request
 from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_params
 
@@ -29,6 +31,8 @@ log: Final = logging.getLogger("sessiond.web")
 
 SEND_SECONDS: Final = 60.0  # a client that takes nothing for a minute is gone, or costs more than it gives
 SLICE_BYTES: Final = 64 * 1024  # what a server buffers before it waits for the client, so each slice is a wait at most
+# Whoever came by https once comes so for a year. Said over plain HTTP it would be anybody's word.
+_ONLY_SECURE: Final = (b"strict-transport-security", b"max-age=31536000")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -47,12 +51,16 @@ class Site:
         streams_max: int,
         keep_alive_seconds: float,
         mail_domain: str,
+        auth_failures_max: int = 0,
+        proxies: Proxies | None = None,
     ) -> None:
         self.engine = engine
         self.mail_domain = mail_domain
         self.telemetry = telemetry
         self.version = version
-        self.authenticator = Authenticator(engine)
+        self.failures = Failures(auth_failures_max)
+        self.authenticator = Authenticator(engine, self.failures)
+        self.proxies = proxies or Proxies()
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
         self.table = Table(dialects, documents=openapi_routes(dialects))
@@ -140,20 +148,25 @@ class _Exchange:
         self.claim: Claim | None = None
         self.caller: Caller | None = None
         self.request_id = ""
+        self._address = ""
+        self._secure = False
+        """Whether the client came by https."""
         self._first = b""
         """The first chunk of a stream, made before anything is sent."""
 
     @property
     def who(self) -> str:
         """Who asked, for the log."""
+        address = f" address={self._address or '-'}"
         if self.caller is None:
-            return ""
-        return f" workspace={self.caller.workspace_id} key={self.caller.key_id}"
+            return address
+        return f"{address} workspace={self.caller.workspace_id} key={self.caller.key_id}"
 
     async def run(self) -> int:
         """Answer, and return the status that was sent."""
         request = Request(self._scope, self._receive, site=self._site)
         self.request_id = self._site.request_id(request.headers.get("x-request-id"))
+        self._address, self._secure = request.client.address, request.client.scheme == "https"
         try:
             answer = await self._answer(request)
         except SessiondError as error:
@@ -176,10 +189,10 @@ class _Exchange:
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
-                self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+                self.caller = request.caller = await self._authenticate(request)
         else:
             self.dialect = site.blame(claims)
-            self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+            self.caller = request.caller = await self._authenticate(request)
             self.dialect = site.native
             self._settle(site.choose(claims, self.caller))
         assert self.claim is not None, "one claim was settled on"
@@ -189,6 +202,9 @@ class _Exchange:
         if isinstance(answer, Stream):
             await self._begin(answer)
         return answer
+
+    async def _authenticate(self, request: Request) -> Caller:
+        return await self._site.authenticator.authenticate(request.credential, address=request.address or None)
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
@@ -209,7 +225,7 @@ class _Exchange:
         caller = None
         if len(claims) > 1:
             with suppress(SessiondError):  # a key that is no good is not what is wrong here
-                caller = await self._site.authenticator.authenticate(request.credential)
+                caller = await self._authenticate(request)
         return self._site.blame(claims, caller)
 
     async def _begin(self, stream: Stream) -> None:
@@ -224,7 +240,7 @@ class _Exchange:
             Problem(error=error, path=self._scope["path"], request_id=self.request_id, route=route)
         )
         headers = answer.headers
-        if isinstance(error, Unavailable):
+        if isinstance(error, TooMany | Unavailable):
             headers += (("retry-after", str(error.retry_after_seconds)),)
         elif isinstance(error, Unauthenticated):
             headers += (("www-authenticate", "Bearer"),)
@@ -233,7 +249,7 @@ class _Exchange:
         return Answer(answer.status, answer.body, answer.content_type, headers)
 
     async def _send_whole(self, answer: Answer) -> None:
-        headers = [(b"x-request-id", self.request_id.encode())]
+        headers = self._headers()
         if answer.status != 204:
             headers.append((b"content-type", answer.content_type.encode()))
             headers.append((b"content-length", b"%d" % len(answer.body)))
@@ -251,8 +267,14 @@ class _Exchange:
                     {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
                 )
 
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", self.request_id.encode())]
+        if self._secure:
+            headers.append(_ONLY_SECURE)
+        return headers
+
     async def _stream(self, stream: Stream) -> int:
-        headers = [(b"x-request-id", self.request_id.encode()), (b"content-type", stream.content_type.encode())]
+        headers = [*self._headers(), (b"content-type", stream.content_type.encode())]
         headers += [(name.encode(), value.encode()) for name, value in stream.headers]
         # Closed here whether or not anybody ever iterates it: it has begun.
         async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them
