@@ -100,6 +100,7 @@ class Certificate:
         """
         self._file = file
         self._key = key
+        self.named = f"the certificate {file}" + (f" with the key {key}" if key is not None else "")
         self.context = self._read()
 
     def reload(self) -> None:
@@ -112,10 +113,8 @@ class Certificate:
         self.context.load_cert_chain(self._file, self._key)
 
     def _read(self) -> ssl.SSLContext:
-        named = f"the certificate {self._file}" + (f" with the key {self._key}" if self._key is not None else "")
-
         def refuse() -> str:
-            raise ServeError(f"{named} cannot be used: the key has a password, and nobody is there to say it")
+            raise ServeError(f"{self.named} cannot be used: the key has a password, and nobody is there to say it")
 
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # what is older is broken (RFC 8996)
@@ -123,7 +122,7 @@ class Certificate:
         try:
             context.load_cert_chain(self._file, self._key, password=refuse)  # else OpenSSL asks, and waits
         except (OSError, ssl.SSLError) as error:
-            raise ServeError(f"{named} cannot be used: {error}") from error
+            raise ServeError(f"{self.named} cannot be used: {error}") from error
         return context
 
 
@@ -138,13 +137,13 @@ class Certificates(msgspec.Struct, frozen=True):
 
     def reload(self) -> None:
         """Read the files again; what cannot be used is logged, and the one before goes on."""
-        for certificate in (self.http, self.smtp):
-            if certificate is not None:
-                try:
-                    certificate.reload()
-                except ServeError as error:
-                    log.error("%s; the one before is still used", error)
-        log.info("certificates were read again")
+        for certificate in filter(None, (self.http, self.smtp)):
+            try:
+                certificate.reload()
+            except ServeError as error:
+                log.error("%s; the one before is still used", error)
+            else:
+                log.info("%s was read again", certificate.named)
 
 
 def load_certificates(settings: Settings) -> Certificates:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -203,8 +203,8 @@ class _Exchange:
             await self._begin(answer)
         return answer
 
-    async def _authenticate(self, request: Request) -> Caller:
-        return await self._site.authenticator.authenticate(request.credential, address=request.address or None)
+    def _authenticate(self, request: Request) -> Awaitable[Caller]:
+        return self._site.authenticator.authenticate(request.credential, address=request.address or None)
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
