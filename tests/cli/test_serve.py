@@ -108,7 +108,7 @@ def test_a_port_in_use_is_refused_before_a_database_is_made(first: Started, tmp_
         (["--trusted-proxies", "127.0.0.1,proxy"], "trusted_proxies cannot be used: 'proxy' does not"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_refused_before_a_database_is_made(
+def test_a_transport_that_cannot_be_used_is_refused_before_a_database_is_made(
     tmp_path: Path, files: list[str], why: str
 ) -> None:
     kept = tmp_path / "kept"
