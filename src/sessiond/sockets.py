@@ -101,7 +101,8 @@ class Certificate:
         self._file = file
         self._key = key
         self.named = f"the certificate {file}" + (f" with the key {key}" if key is not None else "")
-        self.context = self._read()
+        self.context = _make_context()
+        self._read_into(self.context)
 
     def reload(self) -> None:
         """Read the files again, for connections that come from now on; those that are open go on as they are.
@@ -109,21 +110,24 @@ class Certificate:
         Raises:
             ServeError: they cannot be used; what was read before still is.
         """
-        self._read()  # a context keeps half of what it could not read whole
-        self.context.load_cert_chain(self._file, self._key)
+        self._read_into(_make_context())  # else half of what cannot be read whole would be kept
+        self._read_into(self.context)
 
-    def _read(self) -> ssl.SSLContext:
+    def _read_into(self, context: ssl.SSLContext) -> None:
         def refuse() -> str:
             raise ServeError(f"{self.named} cannot be used: the key has a password, and nobody is there to say it")
 
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2  # what is older is broken (RFC 8996)
-        context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us do the costly part again and again
         try:
             context.load_cert_chain(self._file, self._key, password=refuse)  # else OpenSSL asks, and waits
         except (OSError, ssl.SSLError) as error:
             raise ServeError(f"{self.named} cannot be used: {error}") from error
-        return context
+
+
+def _make_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # what is older is broken (RFC 8996)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us do the costly part again and again
+    return context
 
 
 class Certificates(msgspec.Struct, frozen=True):

@@ -22,21 +22,19 @@ def _trusting(url: str, file: str) -> list[str]:
     """Return what makes curl believe a certificate, and the URL by a name that stands in it."""
     from cryptography import x509
 
-    certificate = x509.load_pem_x509_certificates(Path(file).read_bytes())[0]
+    # It names nobody whom a URL could, or nobody who can be read: to try something on one's own machine only.
+    unbelieved = ["--insecure", url]
+    try:
+        certificate = x509.load_pem_x509_certificates(Path(file).read_bytes())[0]
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return unbelieved
     options = ["--cacert", shlex.quote(file)] if certificate.issuer == certificate.subject else []
     address, port = urlsplit(url).hostname or "", urlsplit(url).port
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ["--insecure", url]  # it names nobody, so nothing would believe it: to try on one's own machine only
     if ip_address(address) in names.get_values_for_type(x509.IPAddress):
         return [*options, url]
-    for name in names.get_values_for_type(x509.DNSName):
-        if "*" not in name:
-            return [
-                *options,
-                "--resolve",
-                shlex.quote(f"{name}:{port}:{address}"),
-                shlex.quote(f"https://{name}:{port}"),
-            ]
-    return ["--insecure", url]
+    name = next((name for name in names.get_values_for_type(x509.DNSName) if "*" not in name), None)
+    if name is None:
+        return unbelieved
+    place = f"[{address}]" if ":" in address else address
+    return [*options, "--resolve", shlex.quote(f"{name}:{port}:{place}"), shlex.quote(f"https://{name}:{port}")]

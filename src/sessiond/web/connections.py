@@ -36,7 +36,7 @@ _PRIVATE: Final = (
     b"x-content-type-options: nosniff\r\n"
 )
 # They go out with the line of the status, which uvicorn takes from this table whatever it answers. As headers of each
-# answer it would check them each time, which takes 5 µs.
+# answer it would check them each time, which takes 2 µs, and its own refusals would lack them.
 STATUS_LINE.update({status: line + _PRIVATE for status, line in STATUS_LINE.items()})
 
 _TOO_LARGE: Final = b"%scontent-length: 0\r\nconnection: close\r\n\r\n" % STATUS_LINE[431]

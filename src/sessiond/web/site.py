@@ -51,8 +51,8 @@ class Site:
         streams_max: int,
         keep_alive_seconds: float,
         mail_domain: str,
-        auth_failures_max: int = 0,
-        proxies: Proxies | None = None,
+        auth_failures_max: int,
+        proxies: Proxies,
     ) -> None:
         self.engine = engine
         self.mail_domain = mail_domain
@@ -60,7 +60,7 @@ class Site:
         self.version = version
         self.failures = Failures(auth_failures_max)
         self.authenticator = Authenticator(engine, self.failures)
-        self.proxies = proxies or Proxies()
+        self.proxies = proxies
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
         self.table = Table(dialects, documents=openapi_routes(dialects))
