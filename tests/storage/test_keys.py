@@ -44,7 +44,7 @@ async def insert(engine: Engine, *made: Key) -> None:
     await engine.write(operation)
 
 
-async def find(engine: Engine, key_id: str) -> tuple[Key, str] | None:
+async def find(engine: Engine, key_id: str) -> tuple[Key, str, bool] | None:
     async def operation(tx: Tx) -> tuple[Key, str] | None:
         return await keys.find_by_hash(tx, key_id.encode())
 

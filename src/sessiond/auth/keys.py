@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from sessiond.auth import failures
+from sessiond.auth.failures import Failures
 from sessiond.core.caller import Caller, Key
 from sessiond.core.errors import Unauthenticated
 from sessiond.crypto import hash_secret
@@ -29,22 +31,25 @@ class Authenticator:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.failures: Final = Failures(engine)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._used: dict[str, int] = {}
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """Return who an Authorization header is from.
+    async def authenticate(self, authorization: str | None, *, address: str | None = None) -> Caller:
+        """Return who an Authorization header is from. What fails is noted, with the `address` that it came from.
 
         Raises:
             Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
         """
         if authorization is None:
+            self.failures.note(failures.MISSING, address=address)
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
         remembered = self._remembered.get(authorization)
         if remembered is None or remembered.until < time.monotonic():
-            remembered = await self._look_up(authorization)
+            remembered = await self._look_up(authorization, address)
         now_us = time.time_ns() // 1000
         if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
+            self._note(failures.EXPIRED, remembered.caller, address)
             raise Unauthenticated("invalid API key")
         self._used[remembered.caller.key_id] = now_us
         return remembered.caller
@@ -67,20 +72,29 @@ class Authenticator:
 
         await self._engine.write(operation)
 
-    async def _look_up(self, authorization: str) -> _Remembered:
+    def _note(self, reason: str, known: Caller | Key, address: str | None) -> None:
+        key_id = known.id if isinstance(known, Key) else known.key_id
+        self.failures.note(reason, address=address, workspace_id=known.workspace_id, key_id=key_id)
+
+    async def _look_up(self, authorization: str, address: str | None) -> _Remembered:
         self._remembered.pop(authorization, None)
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
+            self.failures.note(failures.MALFORMED, address=address)
             raise Unauthenticated("the Authorization header must be: Bearer <key>")
         secret_hash = hash_secret(secret.strip())
 
-        async def operation(tx: Tx) -> tuple[Key, str] | None:
+        async def operation(tx: Tx) -> tuple[Key, str, bool] | None:
             return await keys.find_by_hash(tx, secret_hash)
 
         found = await self._engine.read(operation)
-        if found is None or found[0].revoked_at_us is not None:
+        if found is None:
+            self.failures.note(failures.UNKNOWN, address=address)
             raise Unauthenticated("invalid API key")
-        key, database_id_hash = found
+        key, database_id_hash, audits_reads = found
+        if key.revoked_at_us is not None:
+            self._note(failures.REVOKED, key, address)
+            raise Unauthenticated("invalid API key")
         caller = Caller(
             workspace_id=key.workspace_id,
             database_id_hash=database_id_hash,
@@ -88,6 +102,7 @@ class Authenticator:
             scopes=key.scopes,
             user_id=key.user_id,
             dialect=key.dialect,
+            audits_reads=audits_reads,
         )
         remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
         if authorization == f"Bearer {secret}":  # one form only: spaces could be varied without end

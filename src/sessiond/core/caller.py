@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from sessiond.core.errors import Forbidden
 from sessiond.core.ids import KeyId, WorkspaceId
+
+
+DEFAULT_WORKSPACE: Final = WorkspaceId("default")
+"""The one that the first start makes; the operator's."""
 
 
 class Scope(StrEnum):
@@ -32,6 +37,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """When set, the caller sees and changes only this user's sessions."""
     dialect: str | None = None
     """The wire this caller means where several claim a path."""
+    audits_reads: bool = False
+    """Whether what is read in the workspace is noted: it is sealed, and asks for that."""
 
     def require(self, scope: Scope) -> None:
         """Raise Forbidden unless the caller holds `scope`; nobody who is bound to a user administers a workspace."""
@@ -70,3 +77,11 @@ class Workspace(msgspec.Struct, frozen=True):
     created_at_us: int
     retention_seconds: int | None = None
     """How long sessions and inboxes are kept after they have ended; None: until somebody deletes them."""
+    audit_reads: bool = False
+    """Whether reads of sealed content are noted in the audit log."""
+    sealed: bool = False
+    """Whether new content is sealed."""
+
+    @property
+    def audits_reads(self) -> bool:
+        return self.audit_reads and self.sealed

@@ -22,10 +22,10 @@ async def insert(tx: Tx, key: Key, *, secret_hash: bytes) -> None:
     )
 
 
-async def find_by_hash(tx: Tx, secret_hash: bytes) -> tuple[Key, str] | None:
-    """Return the key with its workspace's `database_id_hash`, whether it is still good or not."""
+async def find_by_hash(tx: Tx, secret_hash: bytes) -> tuple[Key, str, bool] | None:
+    """Return the key, whether it is still good or not, and of its workspace `database_id_hash` and `audits_reads`."""
     row = await tx.one("key_by_hash", hash=secret_hash)
-    return (_row_to_key(row), row[10]) if row is not None else None
+    return (_row_to_key(row), row[10], bool(row[11])) if row is not None else None
 
 
 async def read_page(tx: Tx, workspace_id: WorkspaceId, *, after: tuple[int, str] = (-1, ""), limit: int) -> list[Key]:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sessiond.actions.call import Call, Retry
+from sessiond.auth.failures import WRONG_DATABASE
 from sessiond.core.caller import Caller
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_nesting, check_text
@@ -127,6 +128,19 @@ class Request:
         host: str = self.headers.get("host") or "{}:{}".format(*self.scope["server"])
         return f"{self.scope['scheme']}://{host}"
 
+    @property
+    def address(self) -> str | None:
+        """Where the request comes from; None where the server cannot tell."""
+        client = self.scope.get("client")
+        return str(client[0]) or None if client is not None else None
+
+    def note_wrong_database(self) -> None:
+        """Note that this caller's client named another workspace than its key's."""
+        caller = self.caller
+        self.site.authenticator.failures.note(
+            WRONG_DATABASE, address=self.address, workspace_id=caller.workspace_id, key_id=caller.key_id
+        )
+
     async def hung_up(self) -> bool:
         """Whether the client is gone: for whom an answer is held back must be asked now and then.
 
@@ -175,12 +189,12 @@ class Request:
             InvalidInput: the Idempotency-Key cannot be one.
         """
         if self.method not in ("POST", "PATCH", "DELETE"):
-            return Call(self.site.engine, self.caller)
+            return Call(self.site.engine, self.caller, address=self.address)
         headers = self.headers
         if_match = headers.get("if-match") if self.method != "POST" else None
         key = headers.get("idempotency-key") if self.method != "DELETE" else None
         retry = await self._retry(key) if key is not None else None
-        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry)
+        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=self.address)
 
     async def _retry(self, key: str) -> Retry:
         check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)

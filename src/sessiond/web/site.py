@@ -87,7 +87,7 @@ class Site:
         """Raise unless a stream may go on: its key is still good and the server is not stopping."""
         if self._closing:
             raise Unavailable("the server is shutting down")
-        await self.authenticator.authenticate(request.credential)
+        await self.authenticator.authenticate(request.credential, address=request.address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -176,10 +176,10 @@ class _Exchange:
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
-                self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+                self.caller = request.caller = await self._authenticate(request)
         else:
             self.dialect = site.blame(claims)
-            self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+            self.caller = request.caller = await self._authenticate(request)
             self.dialect = site.native
             self._settle(site.choose(claims, self.caller))
         assert self.claim is not None, "one claim was settled on"
@@ -189,6 +189,9 @@ class _Exchange:
         if isinstance(answer, Stream):
             await self._begin(answer)
         return answer
+
+    async def _authenticate(self, request: Request) -> Caller:
+        return await self._site.authenticator.authenticate(request.credential, address=request.address)
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
@@ -209,7 +212,7 @@ class _Exchange:
         caller = None
         if len(claims) > 1:
             with suppress(SessiondError):  # a key that is no good is not what is wrong here
-                caller = await self._site.authenticator.authenticate(request.credential)
+                caller = await self._authenticate(request)
         return self._site.blame(claims, caller)
 
     async def _begin(self, stream: Stream) -> None:

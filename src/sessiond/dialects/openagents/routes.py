@@ -89,6 +89,7 @@ async def _call(request: Request) -> Call:
     if not database_id_hash:
         raise Unauthenticated("missing database: send the header database-id-hash")
     if database_id_hash.strip().lower() != request.caller.database_id_hash:
+        request.note_wrong_database()
         raise Forbidden("this key is for another database than database-id-hash names")
     return await request.call()
 
