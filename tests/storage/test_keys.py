@@ -45,7 +45,7 @@ async def insert(engine: Engine, *made: Key) -> None:
 
 
 async def find(engine: Engine, key_id: str) -> tuple[Key, str, bool] | None:
-    async def operation(tx: Tx) -> tuple[Key, str] | None:
+    async def operation(tx: Tx) -> tuple[Key, str, bool] | None:
         return await keys.find_by_hash(tx, key_id.encode())
 
     return await engine.read(operation)
@@ -55,7 +55,7 @@ async def test_a_key_is_found_by_its_hash_with_its_workspace(workspaced: Engine)
     key = make_key("a", workspace=ELSEWHERE)
     await insert(workspaced, key)
 
-    assert await find(workspaced, "a") == (key, "1" * 64)
+    assert await find(workspaced, "a") == (key, "1" * 64, False)
     assert await find(workspaced, "b") is None
 
 

@@ -10,7 +10,6 @@ import msgspec
 from sessiond.core.errors import Forbidden
 from sessiond.core.ids import KeyId, WorkspaceId
 
-
 DEFAULT_WORKSPACE: Final = WorkspaceId("default")
 """The one that the first start makes; the operator's."""
 

@@ -74,6 +74,11 @@ class AuditDTO(msgspec.Struct, frozen=True, rename="camel"):
     """JSON: `{"id": …}`."""
     event_name: str
     created_at: str
+    ip: str | None
+    """Where it was asked from; null for what did not come over the network."""
+    result: str
+    hash: str | None
+    """Of this entry and the hash before it, in hex; null for one that is not in the chain yet."""
 
 
 class SessionId(msgspec.Struct, frozen=True):
@@ -205,4 +210,7 @@ def audit_out(entry: AuditEntry, *, database_id_hash: str) -> AuditDTO:
         entry.record_locator.decode(),
         entry.event,
         iso_millis(entry.at_us),
+        entry.address,
+        entry.result,
+        entry.hash.hex() if entry.hash is not None else None,
     )
