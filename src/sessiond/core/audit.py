@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from sessiond.core.ids import WorkspaceId
 
@@ -115,6 +116,17 @@ def _fields(before: bytes, workspace_id: WorkspaceId, entry: AuditEntry) -> Iter
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # in an export that was changed by hand there may be anything
+
+
+def show_record(entry: AuditEntry) -> Raw:
+    """Return an entry's locator as a line of JSON: as it is, or, where it was made into something else, in a string."""
+    locator = entry.record_locator
+    try:
+        msgspec.json.decode(locator)
+        whole = b"\n" not in locator and b"\r" not in locator
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+        whole = False
+    return Raw(locator if whole else msgspec.json.encode(locator.decode("utf-8", "replace")))
 
 
 class Why(StrEnum):

@@ -206,6 +206,7 @@ ROUTES: Final = (
         summary="Create a session, or find the one that has this id",
         body=shapes.CreateSession,
         answers={200: shapes.CreatedOut} | _CHANGES,
+        content=False,
     ),
     Route(
         method="POST",
@@ -229,6 +230,7 @@ ROUTES: Final = (
         summary="Read the audit log, newest first",
         query=shapes.ListAudit,
         answers={200: list[shapes.AuditDTO]} | _ERRORS,
+        content=False,
     ),
 )
 
