@@ -80,7 +80,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a workspace's row knows of its log, so that entries missing at its end are found."""
+    """What a workspace's row, or the first line of an export, knows of a log: what is missing at its end is found."""
 
     seq: int
     """The number of the last entry; 0 before the first."""
@@ -194,9 +194,9 @@ class Check:
         """Return what is missing behind the last entry, or stands there and must not."""
         head, noted = self._head, self._noted
         if self.seq < head.seq:
-            return Fault(self.seq + 1, Why.MISSING, f"it was removed: the workspace's row says there are {head.seq}")
+            return Fault(self.seq + 1, Why.MISSING, f"it was removed: the log's head says that there are {head.seq}")
         if head.chained > head.seq or (head.hash is None) != (head.chained == 0):
-            return Fault(head.seq, Why.HEAD, "what the workspace's row says of its last entry was changed")
+            return Fault(head.seq, Why.HEAD, "the log's head, which tells of its last entry, was changed")
         if noted is not None and noted.seq > head.seq:
             return Fault(head.seq + 1, Why.MISSING, f"it was removed: the hash of entry {noted.seq} was noted")
         if head.behind is not None:
@@ -213,7 +213,7 @@ class Check:
     def _check_hash(self, entry: AuditEntry) -> Fault | None:
         if entry.seq > self._head.chained:
             if entry.hash is not None:
-                return Fault(entry.seq, Why.INSERTED, "it was added: the workspace's row does not know its hash")
+                return Fault(entry.seq, Why.INSERTED, "it was added: the log's head does not know its hash")
             if self._noted is not None and self._noted.seq == entry.seq:
                 return Fault(entry.seq, Why.CHANGED, "its hash was noted, and is gone")
             return None
@@ -221,7 +221,7 @@ class Check:
         if reckoned != entry.hash:
             return Fault(entry.seq, Why.CHANGED, "its hash is not that of what it says and of the entry before")
         if entry.seq == self._head.chained and reckoned != self._head.hash:
-            return Fault(entry.seq, Why.HEAD, "the workspace's row has another hash for the last entry")
+            return Fault(entry.seq, Why.HEAD, "the log's head has another hash for the last entry")
         if self._noted is not None and self._noted.seq == entry.seq and self._noted.hash != reckoned:
             return Fault(entry.seq, Why.CHANGED, "another hash was noted for it: the log was written anew")
         self._hash = reckoned
@@ -229,4 +229,4 @@ class Check:
 
 
 def _behind(seq: int) -> Fault:
-    return Fault(seq, Why.INSERTED, "it was added: the workspace's row knows of no entry so late")
+    return Fault(seq, Why.INSERTED, "it was added: the log's head knows of no entry so late")

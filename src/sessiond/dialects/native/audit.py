@@ -9,8 +9,7 @@ from msgspec import Meta, Raw
 
 from sessiond.actions import audit
 from sessiond.core.audit import AuditEntry, AuditFilter, show_record
-from sessiond.core.ids import SEQ_MAX
-from sessiond.core.limits import ID_MAX_CHARS, PAGE_DEFAULT
+from sessiond.core.limits import ID_MAX_CHARS, PAGE_DEFAULT, TIME_MAX_US
 from sessiond.core.page import pack_cursor, unpack_cursor
 from sessiond.dialects.native.queries import Limit, check_values
 from sessiond.web.answers import Answer, iso_micros, json_answer, parse_time
@@ -65,7 +64,7 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 async def list_audit(request: Request) -> Answer:
     query = request.query_as(ListAudit, filled=FILTERS)
-    before = _unpack(query.cursor) if query.cursor is not None else None
+    (before,) = unpack_cursor(query.cursor, tuple[int]) if query.cursor is not None else (None,)
     entries, more = await audit.find(await request.call(), query.parse(), before=before, limit=query.limit)
     return json_answer(
         AuditPage(
@@ -79,7 +78,7 @@ async def list_audit(request: Request) -> Answer:
 def entry_out(entry: AuditEntry) -> AuditEntryOut:
     return AuditEntryOut(
         entry.seq,
-        iso_micros(entry.at_us),
+        time_out(entry.at_us),
         entry.actor,
         entry.address,
         entry.event,
@@ -89,6 +88,6 @@ def entry_out(entry: AuditEntry) -> AuditEntryOut:
     )
 
 
-def _unpack(cursor: str) -> int:
-    (seq,) = unpack_cursor(cursor, tuple[Annotated[int, Meta(ge=1, le=SEQ_MAX)]])
-    return seq
+def time_out(at_us: int) -> str:
+    """Return a time as on every wire; one that no clock has said, after a change by hand, as the number that it is."""
+    return iso_micros(at_us) if 0 <= at_us <= TIME_MAX_US else str(at_us)
