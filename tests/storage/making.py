@@ -147,3 +147,8 @@ async def query(database: str, sql: str) -> Sequence[Any]:
         return [tuple(row) for row in await server.fetch(sql)]
     finally:
         await server.close()
+
+
+async def execute(database: str, sql: str) -> None:
+    """Change the database by hand."""
+    await query(database, sql)
