@@ -37,14 +37,14 @@ async def make_log(engine: Engine, entries: int = 5) -> None:
     await engine.write(operation)
 
 
-async def verify(engine: Engine, **how: Noted) -> tuple[int, Why] | None:
-    verdict = await audit.verify(engine, HERE, **how)
+async def verify(engine: Engine, *, noted: Noted | None = None) -> tuple[int, Why] | None:
+    verdict = await audit.verify(engine, HERE, noted=noted)
     return (verdict.fault.seq, verdict.fault.why) if verdict.fault is not None else None
 
 
-async def listed(engine: Engine, **wanted: tuple[str, ...]) -> list[AuditEntry]:
+async def listed(engine: Engine) -> list[AuditEntry]:
     """Return the entries, oldest first."""
-    found, more = await audit.find(Call(engine, ME), AuditFilter(**wanted), limit=100)
+    found, more = await audit.find(Call(engine, ME), AuditFilter(), limit=100)
     assert not more
     return found[::-1]
 

@@ -16,7 +16,7 @@ from sessiond.core.ids import WorkspaceId
 
 HERE = WorkspaceId("here")
 
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+words = st.text(st.characters(codec="utf-8"), max_size=12)
 entries = st.builds(
     AuditEntry,
     seq=st.just(0),
