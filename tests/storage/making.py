@@ -138,6 +138,7 @@ async def query(database: str, sql: str) -> Sequence[Any]:
     path = sqlite_path(database)
     if path is not None:
         connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(10_000)
         try:
             return connection.execute(sql).fetchall()
         finally:
@@ -147,3 +148,8 @@ async def query(database: str, sql: str) -> Sequence[Any]:
         return [tuple(row) for row in await server.fetch(sql)]
     finally:
         await server.close()
+
+
+async def execute(database: str, sql: str) -> None:
+    """Change the database by hand."""
+    await query(database, sql)

@@ -8,6 +8,7 @@ from sessiond.core.agent import RUNNERS
 from sessiond.dialects.native import (
     agent_shapes,
     agents,
+    audit,
     keys,
     log_shapes,
     logs,
@@ -95,6 +96,7 @@ ROUTES: Final = (
         summary="Append one message, or a batch: all of it, in order",
         body=log_shapes.MessagesIn,
         answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | CHANGES,
+        content=False,  # nothing but what its caller has just said
     ),
     Route(
         method="GET",
@@ -218,6 +220,7 @@ ROUTES: Final = (
         summary="List the workspace's agents",
         query=queries.Listing,
         answers={200: agent_shapes.AgentPage} | ERRORS,
+        content=False,
     ),
     Route(
         method="POST",
@@ -227,6 +230,7 @@ ROUTES: Final = (
         description=_RUNNERS,
         body=agent_shapes.CreateAgent,
         answers={201: agent_shapes.AgentOut} | CHANGES,
+        content=False,
     ),
     Route(
         method="GET",
@@ -234,6 +238,7 @@ ROUTES: Final = (
         handler=agents.get_agent,
         summary="Get an agent",
         answers={200: agent_shapes.AgentOut} | FINDS,
+        content=False,
     ),
     Route(
         method="PUT",
@@ -243,6 +248,7 @@ ROUTES: Final = (
         description=_RUNNERS,
         body=agent_shapes.PutAgent,
         answers={200: agent_shapes.AgentOut, 201: agent_shapes.AgentOut, 409: ProblemOut} | ERRORS,
+        content=False,
     ),
     Route(
         method="DELETE",
@@ -252,7 +258,23 @@ ROUTES: Final = (
         answers={204: None} | FINDS,
     ),
     *mail_routes.ROUTES,
-    Route(method="GET", path="/v1/me", handler=keys.me, summary="Who am I", answers={200: shapes.Me} | ERRORS),
+    Route(
+        method="GET",
+        path="/v1/audit",
+        handler=audit.list_audit,
+        summary="Read the audit log, newest first",
+        query=audit.ListAudit,
+        answers={200: audit.AuditPage} | ERRORS,
+        content=False,
+    ),
+    Route(
+        method="GET",
+        path="/v1/me",
+        handler=keys.me,
+        summary="Who am I",
+        answers={200: shapes.Me} | ERRORS,
+        content=False,
+    ),
     Route(
         method="GET",
         path="/v1/keys",
@@ -260,6 +282,7 @@ ROUTES: Final = (
         summary="List the workspace's keys",
         query=queries.Listing,
         answers={200: shapes.KeyPage} | ERRORS,
+        content=False,
     ),
     Route(
         method="POST",
@@ -268,6 +291,7 @@ ROUTES: Final = (
         summary="Create a key; its secret is shown once",
         body=shapes.CreateKey,
         answers={201: shapes.KeyOut} | CHANGES,
+        content=False,
     ),
     Route(
         method="DELETE",

@@ -89,6 +89,7 @@ async def _call(request: Request) -> Call:
     if not database_id_hash:
         raise Unauthenticated("missing database: send the header database-id-hash")
     if database_id_hash.strip().lower() != request.caller.database_id_hash:
+        request.note_wrong_database()
         raise Forbidden("this key is for another database than database-id-hash names")
     return await request.call()
 
@@ -205,6 +206,7 @@ ROUTES: Final = (
         summary="Create a session, or find the one that has this id",
         body=shapes.CreateSession,
         answers={200: shapes.CreatedOut} | _CHANGES,
+        content=False,
     ),
     Route(
         method="POST",
@@ -228,6 +230,7 @@ ROUTES: Final = (
         summary="Read the audit log, newest first",
         query=shapes.ListAudit,
         answers={200: list[shapes.AuditDTO]} | _ERRORS,
+        content=False,
     ),
 )
 
