@@ -116,6 +116,7 @@ async def begin(
     state, roots = await engine.read(partial(_look, workspace_id=workspace_id))
     mode = _mode_of(state.key_id, roots)
     if state.changing and mode is wanted:
+        await _settle(engine)  # whoever began it may not have come so far
         return False
     if state.changing:
         raise Conflict(f"a change to {mode} was begun and has not come to its end: finish that first")
@@ -123,7 +124,7 @@ async def begin(
         return False
     made = await asyncio.to_thread(_make_root, engine, workspace_id, wanted, storage_key)
 
-    async def operation(tx: Tx) -> int:
+    async def operation(tx: Tx) -> None:
         await seals.lock(tx, workspace_id)
         if await seals.read_state(tx, workspace_id) != state:
             raise Conflict("somebody else has begun a change at the same time")
@@ -135,12 +136,18 @@ async def begin(
                 if root.kind == seals.CLIENT:  # who knows the new key opens the old content too
                     await seals.wrap_root(tx, workspace_id, root.id, one, by=cipher)
         await seals.set_state(tx, workspace_id, key_id=made.root.id if made is not None else None, changing=True)
-        return await resealing.mark(tx)
 
-    at = await engine.write(operation)
+    await engine.write(operation)
+    await _settle(engine)
+    return True
+
+
+async def _settle(engine: Engine) -> None:
+    """Wait until nobody is at work any more who may have seen how the workspace was sealed before."""
+    at = await engine.read(resealing.mark)
     for _ in range(SETTLE_TRIES):
         if await engine.read(lambda tx: resealing.settled(tx, at)):
-            return True
+            return
         await asyncio.sleep(SETTLE_SECONDS)
     raise Unavailable("a transaction that was begun before has not ended: run the command again later")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -216,14 +216,34 @@ async def open_with(
         return kept
     if not is_sealed(kept):
         raise damaged(*place)
-    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+    return (await cipher_named(tx, workspace_id, kept, *place)).open(kept, *place)
 
 
 async def open_any(tx: Tx, workspace_id: WorkspaceId, kept: bytes, *place: str | int) -> bytes:
     """Return what is kept for a place, opened if it is sealed, with the key that it names itself."""
     if not is_sealed(kept):
         return kept
-    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+    return (await cipher_named(tx, workspace_id, kept, *place)).open(kept, *place)
+
+
+async def cipher_named(tx: Tx, workspace_id: WorkspaceId, kept: bytes, *place: str | int) -> Cipher:
+    """Return the key that a sealed text names.
+
+    Raises:
+        Damaged: there is no such key; the message names the place.
+        Locked, KeyNeeded: as `cipher_of`.
+    """
+    try:
+        key_id = key_id_of(kept)
+        found = tx.vault.find(workspace_id, key_id)
+        if found is not None:
+            return found
+        row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
+    except NotOpened as error:
+        raise damaged(*place) from error
+    if row is None:
+        raise damaged(*place)
+    return await _unwrap(tx, workspace_id, key_id, row)
 
 
 async def prepare(tx: Tx, workspace_id: WorkspaceId, key_ids: Iterable[int | None]) -> None:
@@ -269,20 +289,6 @@ def sealed_keys(kept: Iterable[bytes | None]) -> set[int]:
             except NotOpened:
                 continue
     return found
-
-
-async def _cipher_named(tx: Tx, workspace_id: WorkspaceId, kept: bytes, place: Sequence[str | int]) -> Cipher:
-    try:
-        key_id = key_id_of(kept)
-        found = tx.vault.find(workspace_id, key_id)
-        if found is not None:
-            return found
-        row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
-    except NotOpened as error:
-        raise damaged(*place) from error
-    if row is None:
-        raise damaged(*place)
-    return await _unwrap(tx, workspace_id, key_id, row)
 
 
 async def _unwrap(tx: Tx, workspace_id: WorkspaceId, key_id: int, row: Row) -> Cipher:

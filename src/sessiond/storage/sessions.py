@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,7 @@ HASHED: Final = ""
 
 _Details = tuple[str | None, str | None, str | None, bytes | None, bytes | None, str | None]
 _encoder: Final = msgspec.msgpack.Encoder()
+_get_details: Final = attrgetter(*DETAILS)
 _unpack_details: Final = msgspec.msgpack.Decoder(_Details).decode
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
@@ -40,17 +42,31 @@ _KEY_COLUMN: Final = Session.__struct_fields__.index("key_id")
 
 async def insert(tx: Tx, session: Session) -> Session | None:
     """Add a session, count it, and return it, with its key; None, and nothing stays, when its id is taken."""
-    key_id = None
-    state = await seals.read_state(tx, session.workspace_id)
-    if state.key_id is not None:
-        key_id = make_key_id()
-    session = msgspec.structs.replace(session, key_id=key_id)
-    row = await tx.one("session_insert", **_columns(session), key_id=key_id)
+    # What seals new sessions hardly ever changes: the statement itself finds out, and spares a look at it before.
+    under = tx.vault.newest.get(session.workspace_id)
+    while (inserted := await _insert(tx, session, under)) is None:
+        state = await seals.read_state(tx, session.workspace_id)
+        if state.key_id == under:
+            return None
+        under = tx.vault.newest[session.workspace_id] = state.key_id
+    return inserted
+
+
+async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None:
+    """Add a session with a key of its own under a workspace's, or in plain text; None if its id or that is wrong."""
+    if under is not None:
+        session = msgspec.structs.replace(session, key_id=make_key_id())
+    row = await tx.one("session_insert", **_columns(session), key_id=session.key_id, under=under)
     if row is None:
         return None
-    if key_id is not None:
+    if session.key_id is not None:
         await seals.make_session_key(
-            tx, session.workspace_id, key_id, session_id=session.id, under=state.key_id, at_us=session.created_at_us
+            tx,
+            session.workspace_id,
+            session.key_id,
+            session_id=session.id,
+            under=under,
+            at_us=session.created_at_us,
         )
     if _has_details(session):
         await put_details(tx, session)
@@ -62,7 +78,7 @@ async def insert(tx: Tx, session: Session) -> Session | None:
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
     """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    return (await _to_sessions(tx, workspace_id, [row]))[0] if row is not None else None
+    return await _to_session(tx, row) if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -324,16 +340,15 @@ async def _to_sessions(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row]) -
         Damaged: it was changed or moved; the message names the session.
     """
     await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
-    found = []
-    for row in rows:
-        *columns, sealed = row
-        columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
-        columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
-        session = Session(*columns)
-        if session.key_id is not None:
-            session = await _open_details(tx, session, sealed)
-        found.append(session)
-    return found
+    return [await _to_session(tx, row) for row in rows]
+
+
+async def _to_session(tx: Tx, row: Row) -> Session:
+    *columns, sealed = row
+    columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+    columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
+    session = Session(*columns)
+    return session if session.key_id is None else await _open_details(tx, session, sealed)
 
 
 async def _open_details(tx: Tx, session: Session, sealed: bytes | None) -> Session:
@@ -362,13 +377,15 @@ def _details_bytes(session: Session) -> int:
 
 def _has_details(session: Session) -> bool:
     """Whether a session has anything of what is kept apart, or sealed."""
-    return any(value is not None for value in _wide(session))
+    wide = _wide(session)
+    return wide.count(None) < len(wide)
 
 
 def _wide(session: Session) -> tuple[object, ...]:
     if session.key_id is None:
         return session.metadata, session.data, session.prompt
-    return tuple(getattr(session, name) for name in DETAILS)
+    found: tuple[object, ...] = _get_details(session)
+    return found
 
 
 def _columns(session: Session) -> dict[str, Any]:

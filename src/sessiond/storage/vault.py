@@ -102,6 +102,8 @@ class Vault:
         self._shown: dict[tuple[WorkspaceId, int], bytes] = {}
         """A hash of what each client has shown, to know it again without stretching it."""
         self._salt = os.urandom(32)
+        self.newest: dict[WorkspaceId, int | None] = {}
+        """The key that new sessions of a workspace got when somebody last looked, None for plain text."""
 
     def find(self, workspace_id: WorkspaceId, key_id: int) -> Cipher | None:
         """Return a key that is in memory, and has not been forgotten."""

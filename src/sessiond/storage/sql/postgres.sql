@@ -147,8 +147,12 @@ where workspace_id = :workspace and id = any (cast(:ids as bigint[]))
 select 1 from workspaces where id = :workspace
 for update
 
+-- A transaction gets its number with its first write, and may have read long before: so its beginning is what counts.
 -- name: transactions_mark
-select cast(cast(pg_current_xact_id() as text) as bigint)
+select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)
 
 -- name: transactions_settled
-select 1 where cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint) > cast(:mark as bigint)
+select 1 where not exists (
+    select 1 from pg_stat_activity
+    where datname = current_database() and usename = current_user and pid <> pg_backend_pid()
+        and extract(epoch from xact_start) * 1000000 <= cast(:mark as bigint))

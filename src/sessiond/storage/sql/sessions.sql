@@ -22,13 +22,15 @@ where workspace_id = :workspace and id = :id and (cast(:user as text) is null or
 -- name: session_lock
 select 1 from sessions where workspace_id = :workspace and id = :id
 
+-- Nothing where new sessions get a key of another than `under`: whoever asks has not heard of a change.
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
     last_active_at_us, completed_at_us, expires_at_us, multitask_strategy, search_text, updated_slot, details_bytes, key_id)
-values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
+select :workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id
+where (select w.key_id from workspaces w where w.id = :workspace) is not distinct from :under
 on conflict (workspace_id, id) do nothing
 returning case when agent_id is not null then
     exists (select 1 from agents a where a.workspace_id = sessions.workspace_id and a.id = sessions.agent_id) end
