@@ -117,12 +117,12 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
     failed: list[BaseException] = []
 
     async def serve() -> None:
+        # Many tests send wrong keys, all from one address.
+        fixed: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "smtp_port": 0, "auth_failures_max": 0}
         with _master_key_file() as file:
-            wanted = Settings(
-                database=database, host="127.0.0.1", port=0, smtp_port=0, master_key_file=file, **settings
-            )
-            async with _listening(wanted) as (listening, site):
-                found.append(Serving(listening, site, asyncio.get_running_loop()))
+            wanted = Settings(database=database, master_key_file=file, **fixed | settings)
+            async with _listening(wanted) as (places, site):
+                found.append(Serving(places, site, asyncio.get_running_loop()))
                 ready.set()
                 await stop.wait()
 
@@ -154,9 +154,11 @@ async def _listening(settings: Settings) -> AsyncIterator[tuple[Places, Site]]:
     async with (
         server.open_site(settings, access=None) as site,
         server.open_worker(settings, site.engine),
-        server.open_listener(settings, site.engine, held.smtp),
+        server.open_listener(settings, site.engine, held),
     ):
-        http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set)
+        certificate = held.certificates.http
+        tls = certificate.context if certificate is not None else None
+        http = HttpServer(site, streams_max=settings.streams_max, ready=ready.set, tls=tls)
         running = asyncio.create_task(http.serve([held.http]))
         await ready.wait()
         try:

@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -28,7 +27,7 @@ from sessiond.dialects import agentinbox, native, openagents, operativus, viben
 from sessiond.mail.listener import MailListener
 from sessiond.runners.worker import Worker
 from sessiond.settings import Settings
-from sessiond.sockets import Places, ServeError, Sockets, load_certificate, reserve
+from sessiond.sockets import Places, ServeError, Sockets, load_certificates, read_proxies, reserve
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import open_engine, sqlite_path
 from sessiond.sweeper import Sweeper
@@ -71,6 +70,8 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             streams_max=settings.streams_max,
             keep_alive_seconds=settings.keep_alive_seconds,
             mail_domain=settings.mail_domain,
+            auth_failures_max=settings.auth_failures_max,
+            proxies=read_proxies(settings),
         )
         try:
             async with running(_keep_house(site)), running(Sweeper(engine).work()):
@@ -131,7 +132,7 @@ def serve(settings: Settings, announce: Callable[[Places], None]) -> NoReturn:
     """Serve until told to stop by SIGTERM or SIGINT; `announce` is told where, once requests are answered.
 
     Raises:
-        ServeError: an address cannot be had, or more than one process was asked for on SQLite.
+        ServeError: an address cannot be had, a file is no certificate, or SQLite was asked for more processes.
     """
     check_workers(settings)
     held = reserve(settings)
@@ -163,13 +164,22 @@ def check_workers(settings: Settings) -> None:
 
 
 def check_addresses(settings: Settings) -> None:
-    """Find out whether what is listened on can be had, without keeping it, and whether certificates can be read.
+    """Find out whether what is listened on can be had, without keeping it.
 
     Raises:
-        ServeError: somebody else listens there, there is no such address, or a file is no certificate.
+        ServeError: somebody else listens there, or there is no such address.
     """
-    load_certificate(settings)
     reserve(settings).close()
+
+
+def check_transport(settings: Settings) -> None:
+    """Find out whether certificates can be read, and what is said of proxies.
+
+    Raises:
+        ServeError: a file is no certificate, or something no address.
+    """
+    load_certificates(settings)
+    read_proxies(settings)
 
 
 async def _keep_house(site: Site) -> None:
@@ -239,12 +249,15 @@ async def _serve(
     shared: Path | None,
 ) -> int:
     stop = _stop_on_signals()
+    if held.certificates:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, held.certificates.reload)
     async with (
         open_site(settings, access=access, shared=shared) as site,
         open_worker(settings, site.engine, telemetry=site.telemetry) as worker,
-        open_listener(settings, site.engine, held.smtp),
+        open_listener(settings, site.engine, held),
     ):
-        server = HttpServer(site, streams_max=settings.streams_max, ready=ready)
+        tls = held.certificates.http.context if held.certificates.http is not None else None
+        server = HttpServer(site, streams_max=settings.streams_max, ready=ready, tls=tls)
         # What is there now stays. The collector would look at it again and again, and stop everything for 0.1 s.
         gc.collect()
         gc.freeze()
@@ -266,18 +279,19 @@ async def _serve(
 
 
 @asynccontextmanager
-async def open_listener(settings: Settings, engine: Engine, held: socket.socket | None) -> AsyncIterator[None]:
+async def open_listener(settings: Settings, engine: Engine, held: Sockets) -> AsyncIterator[None]:
     """Take mail until the block ends, if a port was given."""
-    if held is None:
+    if held.smtp is None:
         yield
         return
+    certificate = held.certificates.smtp
     listener = MailListener(
         Mailboxes(engine),
         domain=settings.mail_domain,
         max_bytes=settings.mail_max_bytes,
-        tls=load_certificate(settings),
+        tls=certificate.context if certificate is not None else None,
     )
-    await listener.start(held)
+    await listener.start(held.smtp)
     try:
         yield
     finally:
@@ -286,7 +300,9 @@ async def open_listener(settings: Settings, engine: Engine, held: socket.socket 
 
 def _supervise(settings: Settings, held: Sockets, ready: Callable[[], None], shared: Path) -> bool:
     """Keep as many serving processes as were asked for, on one socket, until told to stop; whether one failed."""
-    told = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+    told = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
+    if held.certificates:
+        told.append(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
     heard, saying = os.pipe()
     os.set_blocking(heard, False)
@@ -296,6 +312,8 @@ def _supervise(settings: Settings, held: Sockets, ready: Callable[[], None], sha
         pid = os.fork()
         if pid == 0:
             try:
+                if held.certificates:
+                    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is served: it would end the process
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, told)
                 _end_with(parent)
                 _work(settings, held, lambda: _say(saying), shared)
@@ -312,7 +330,11 @@ def _supervise(settings: Settings, held: Sockets, ready: Callable[[], None], sha
                 if waiting <= 0:
                     ready()
         caught = signal.sigtimedwait(told, 0.05 if waiting > 0 else 1.0)
-        if caught is not None and caught.si_signo != signal.SIGCHLD and not stopping:
+        if caught is not None and caught.si_signo == signal.SIGHUP:
+            held.certificates.reload()  # for processes that are started later
+            for pid in started:
+                os.kill(pid, signal.SIGHUP)
+        elif caught is not None and caught.si_signo != signal.SIGCHLD and not stopping:
             stopping = time.monotonic()
             held.close()
             for pid in started:

@@ -29,6 +29,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     host: Annotated[str, Meta(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080
+    tls_certificate: Annotated[
+        str | None, Meta(description="A PEM file, with which HTTPS is spoken in place of HTTP; its chain in it.")
+    ] = None
+    tls_certificate_key: Annotated[
+        str | None, Meta(description="A PEM file with its private key; in the same file unless given.")
+    ] = None
+    trusted_proxies: Annotated[
+        str | None,
+        Meta(description="Addresses and networks of proxies whose word on clients is taken, with commas."),
+    ] = None
+    # Many clients share one address, and some go on with a revoked key; of 256 random bits nobody guesses any so fast.
+    auth_failures_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Wrong keys an address may send in a minute before it is answered 429; 0: any.",
+        ),
+    ] = 100
     workers: Annotated[int, Meta(ge=1, le=64, description="Processes; more than one needs PostgreSQL.")] = 1
     default_dialect: Annotated[
         str | None,

@@ -12,8 +12,9 @@ from sessiond.actions import workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.actions.keys import MadeKey, NewKey
 from sessiond.auth import keys
+from sessiond.auth.failures import Failures
 from sessiond.auth.keys import Authenticator
-from sessiond.core.errors import Unauthenticated
+from sessiond.core.errors import TooMany, Unauthenticated
 from sessiond.storage.engine import Engine
 
 IN_TIME = 20.0
@@ -114,3 +115,105 @@ async def test_no_more_keys_are_remembered_than_there_is_room_for(
         assert (await authenticator.authenticate(f"Bearer {key.secret}")).key_id == key.key.id
 
     assert len(authenticator._remembered) == 3
+
+
+def wrong(number: int) -> str:
+    return f"Bearer sd_{number:043}"
+
+
+async def test_an_address_with_many_wrong_keys_is_refused_without_a_look_up(engine: Engine, made: MadeKey) -> None:
+    authenticator = Authenticator(engine, Failures(3))
+    for number in range(3):
+        with pytest.raises(Unauthenticated):
+            await authenticator.authenticate(wrong(number), address="192.0.2.1")
+    assert (await authenticator.authenticate(f"Bearer {made.secret}", address="192.0.2.2")).key_id == made.key.id
+
+    await engine.close()  # whoever looks something up now, finds out
+
+    with pytest.raises(TooMany):
+        await authenticator.authenticate(wrong(7), address="192.0.2.1")
+    with pytest.raises(Exception, match=r".") as looked_up:
+        await authenticator.authenticate(wrong(7), address="192.0.2.2")
+    assert not isinstance(looked_up.value, TooMany)
+
+
+async def test_a_new_key_is_not_looked_up_for_an_address_that_is_refused(engine: Engine, made: MadeKey) -> None:
+    authenticator = Authenticator(engine, Failures(1))
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(wrong(1), address="192.0.2.1")
+
+    with pytest.raises(TooMany):
+        await authenticator.authenticate(f"Bearer {made.secret}", address="192.0.2.1")
+
+
+async def test_a_key_that_was_good_before_goes_on_whatever_others_at_its_address_do(
+    engine: Engine, made: MadeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REMEMBERED_SECONDS", 0.0)
+    authenticator, header = Authenticator(engine, Failures(1)), f"Bearer {made.secret}"
+    await authenticator.authenticate(header, address="192.0.2.1")
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(wrong(1), address="192.0.2.1")
+    with pytest.raises(TooMany):
+        await authenticator.authenticate(wrong(1), address="192.0.2.1")
+
+    for _ in range(3):
+        assert (await authenticator.authenticate(header, address="192.0.2.1")).key_id == made.key.id
+
+
+async def test_a_key_that_is_revoked_was_good_no_more(
+    engine: Engine, made: MadeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "REMEMBERED_SECONDS", 0.0)
+    authenticator, header = Authenticator(engine, Failures(1)), f"Bearer {made.secret}"
+    await authenticator.authenticate(header, address="192.0.2.1")
+    await key_actions.revoke(await operator_call(engine), made.key.id, itself)
+
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(header, address="192.0.2.1")
+
+    with pytest.raises(TooMany):
+        await authenticator.authenticate(header, address="192.0.2.1")
+
+
+async def test_an_expired_key_is_a_wrong_one(engine: Engine, made: MadeKey) -> None:
+    authenticator = Authenticator(engine, Failures(1))
+    past = await make_key(engine, expires_at_us=time.time_ns() // 1000 - 1)
+
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(f"Bearer {past.secret}", address="192.0.2.1")
+
+    with pytest.raises(TooMany):
+        await authenticator.authenticate(f"Bearer {made.secret}", address="192.0.2.1")
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Basic eDp5"])
+async def test_what_is_no_key_is_not_counted(engine: Engine, made: MadeKey, header: str | None) -> None:
+    authenticator = Authenticator(engine, Failures(1))
+
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await authenticator.authenticate(header, address="192.0.2.1")
+
+    assert (await authenticator.authenticate(f"Bearer {made.secret}", address="192.0.2.1")).key_id == made.key.id
+
+
+async def test_who_was_let_in_before_is_neither_counted_nor_refused(engine: Engine, made: MadeKey) -> None:
+    authenticator = Authenticator(engine, Failures(1))
+    for number in range(3):
+        with pytest.raises(Unauthenticated):
+            await authenticator.authenticate(wrong(number))
+
+    assert (await authenticator.authenticate(f"Bearer {made.secret}", address="192.0.2.1")).key_id == made.key.id
+
+
+async def test_no_more_keys_were_good_before_than_there_is_room_for(
+    engine: Engine, made: MadeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "PROVEN_MAX", 2)
+    authenticator = Authenticator(engine, Failures(1))
+
+    for key in [await make_key(engine) for _ in range(4)]:
+        await authenticator.authenticate(f"Bearer {key.secret}", address="192.0.2.1")
+
+    assert len(authenticator._proven) == 2

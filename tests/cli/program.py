@@ -78,7 +78,7 @@ class Started:
 
     @property
     def url(self) -> str:
-        found = re.search(r"^listening on (http://\S+)$", self.greeting, re.MULTILINE)
+        found = re.search(r"^listening on (https?://\S+)$", self.greeting, re.MULTILINE)
         assert found is not None, self.greeting
         return found[1]
 

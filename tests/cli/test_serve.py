@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.certificates import make_certificate
 from tests.cli.program import SECRET, Started, refusal, run, run_json, start, wait_until
 from tests.conftest import make_database
 from tests.postgres import PostgresServer
@@ -97,19 +94,6 @@ def test_a_port_in_use_is_refused_before_a_database_is_made(first: Started, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def make_certificate(folder: Path, *, password: bytes) -> tuple[Path, Path]:
-    """Make a certificate signed by itself, and the file of its key, which needs a password."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    unsigned = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now)
-    hidden = serialization.BestAvailableEncryption(password)
-    folder.mkdir()
-    certificate, key_file = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(unsigned.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
-    return certificate, key_file
-
-
 @pytest.mark.parametrize(
     ("files", "why"),
     [
@@ -117,14 +101,18 @@ def make_certificate(folder: Path, *, password: bytes) -> tuple[Path, Path]:
         (["--smtp-certificate", "{certificate}"], "cannot be used: [SSL]"),
         (["--smtp-certificate", "{certificate}", "--smtp-certificate-key", "none.pem"], "with the key none.pem cannot"),
         (["--smtp-certificate", "{certificate}", "--smtp-certificate-key", "{key}"], "the key has a password"),
-        (["--smtp-certificate-key", "{key}"], "of no use without a certificate"),
+        (["--smtp-certificate-key", "{key}"], "of no use without a certificate: name one with --smtp-certificate"),
+        (["--tls-certificate", "none.pem"], "the certificate none.pem cannot be used: [Errno 2]"),
+        (["--tls-certificate", "{certificate}", "--tls-certificate-key", "{key}"], "the key has a password"),
+        (["--tls-certificate-key", "{key}"], "of no use without a certificate: name one with --tls-certificate"),
+        (["--trusted-proxies", "127.0.0.1,proxy"], "trusted_proxies cannot be used: 'proxy' does not"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_refused_before_a_database_is_made(
+def test_a_transport_that_cannot_be_used_is_refused_before_a_database_is_made(
     tmp_path: Path, files: list[str], why: str
 ) -> None:
     kept = tmp_path / "kept"
-    certificate, key = make_certificate(kept, password=b"secret")
+    certificate, key = make_certificate(kept, password="secret")
     flags = [flag.format(certificate=certificate, key=key) for flag in files]
 
     said = refusal("serve", "--database", f"sqlite:///{tmp_path}/never.db", "--port", "0", "--smtp-port", "0", *flags)

@@ -17,6 +17,7 @@ from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.session import Status
 from sessiond.server import DIALECTS
 from sessiond.web import requests
+from sessiond.web.proxies import Proxies, parse_networks
 from sessiond.web.requests import Request
 from sessiond.web.routes import Table
 from sessiond.web.site import Site
@@ -62,13 +63,17 @@ def make_request(
 
     scope = {
         "type": "http",
+        "scheme": "http",
+        "server": ("::1", 8080),
+        "client": ("192.0.2.1", 4711),
         "method": method,
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
     }
-    site = SimpleNamespace(body_max_bytes=1_000, engine=None, table=Table(DIALECTS))
+    proxies = Proxies(parse_networks("192.0.2.1"))
+    site = SimpleNamespace(body_max_bytes=1_000, engine=None, table=Table(DIALECTS), proxies=proxies)
     request = Request(scope, receive, site=cast(Site, site))
     request.caller = cast(Any, None)
     return request
@@ -254,3 +259,32 @@ def test_a_filter_that_lost_its_value_is_refused_where_it_would_find_everything(
         with pytest.raises(InvalidInput, match="is empty") as refused:
             request.query_as(Query, filled=frozenset({filled}))
         assert refused.value.field == filled
+
+
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ({"host": "a.example:8080"}, "http://a.example:8080"),
+        ({}, "http://[::1]:8080"),
+        ({"host": ""}, "http://[::1]:8080"),
+        ({"host": 'a"><script>'}, "http://[::1]:8080"),
+        ({"host": "inner", "x-forwarded-proto": "https"}, "https://inner"),
+        ({"host": "inner", "x-forwarded-proto": "https", "x-forwarded-host": "a.example"}, "https://a.example"),
+        ({"host": "inner", "x-forwarded-host": "a/b"}, "http://inner"),
+        ({"host": "inner", "forwarded": "proto=https;host=a.example"}, "https://a.example"),
+    ],
+)
+def test_an_origin_is_what_the_client_calls_us(headers: dict[str, str], origin: str) -> None:
+    assert make_request(headers=headers).origin == origin
+
+
+def test_the_beginning_of_urls_by_an_ipv4_address_has_no_brackets() -> None:
+    request = make_request()
+    request.scope["server"] = ("127.0.0.1", 80)
+
+    assert request.origin == "http://127.0.0.1:80"
+
+
+def test_the_address_is_that_of_whom_a_trusted_proxy_speaks_for() -> None:
+    assert make_request().address == "192.0.2.1"
+    assert make_request(headers={"x-forwarded-for": "6.6.6.6, 2001:DB8::7"}).address == "2001:db8::7"

@@ -29,6 +29,13 @@ class StorageKeys:
         self._one_by_one = asyncio.Semaphore(1)
         self._waiting = 0
 
+    def knows(self, caller: Caller, storage_key: str | None) -> bool:
+        """Whether this is the key that the caller's workspace was opened with; it stays open some minutes longer."""
+        key_id = caller.storage_key_id
+        if storage_key is None or key_id is None:
+            return False
+        return self._engine.vault.knows(caller.workspace_id, key_id, storage_key)
+
     async def show(self, caller: Caller, storage_key: str | None, *, writes: bool) -> bool:
         """Have the caller's workspace open for this request with the storage key that came with it.
 
@@ -44,8 +51,6 @@ class StorageKeys:
         if storage_key is None:
             raise Locked
         workspace_id, key_id = caller.workspace_id, caller.storage_key_id
-        if key_id is not None and self._engine.vault.knows(workspace_id, key_id, storage_key):
-            return False
         check_storage_key(storage_key)
         root = await self._engine.read(lambda tx: seals.find_client_root(tx, workspace_id))
         if root is None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from sessiond.auth.failures import Failures
 from sessiond.core.caller import Caller, Key
 from sessiond.core.errors import Unauthenticated
 from sessiond.crypto import hash_secret
@@ -16,6 +17,7 @@ from sessiond.storage.engine import Engine, Tx
 
 REMEMBERED_SECONDS: Final = 3.0  # a revoked key must stop working within 5 s in every process
 REMEMBERED_MAX: Final = 10_000  # about 10 MB
+PROVEN_MAX: Final = 10_000  # about 2 MB
 
 
 class _Remembered(msgspec.Struct):
@@ -27,25 +29,33 @@ class _Remembered(msgspec.Struct):
 class Authenticator:
     """Remembers keys that were checked, and notes when they were used."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, failures: Failures | None = None) -> None:
+        """Without `failures` no address is refused."""
         self._engine = engine
+        self._failures = failures or Failures(0)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        # Hashes of keys that were good once. They are looked up also for an address that is refused, since behind one
+        # address are many clients, of which one is bad.
+        self._proven: OrderedDict[bytes, None] = OrderedDict()
         self._used: dict[str, int] = {}
 
-    async def authenticate(self, authorization: str | None) -> Caller:
+    async def authenticate(self, authorization: str | None, *, address: str | None = None) -> Caller:
         """Return who an Authorization header is from.
+
+        `address` is where it comes from: failures are counted for it. None is somebody who was let in before.
 
         Raises:
             Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
+            TooMany: the address sent too many wrong keys, and this key was not good before; it is not looked up.
         """
         if authorization is None:
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
         remembered = self._remembered.get(authorization)
         if remembered is None or remembered.until < time.monotonic():
-            remembered = await self._look_up(authorization)
+            remembered = await self._look_up(authorization, address)
         now_us = time.time_ns() // 1000
         if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
-            raise Unauthenticated("invalid API key")
+            raise self._failure(address)
         self._used[remembered.caller.key_id] = now_us
         return remembered.caller
 
@@ -67,19 +77,22 @@ class Authenticator:
 
         await self._engine.write(operation)
 
-    async def _look_up(self, authorization: str) -> _Remembered:
+    async def _look_up(self, authorization: str, address: str | None) -> _Remembered:
         self._remembered.pop(authorization, None)
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Unauthenticated("the Authorization header must be: Bearer <key>")
         secret_hash = hash_secret(secret.strip())
+        if address is not None and secret_hash not in self._proven:
+            self._failures.check(address)
 
         async def operation(tx: Tx) -> tuple[Key, str, int | None] | None:
             return await keys.find_by_hash(tx, secret_hash)
 
         found = await self._engine.read(operation)
         if found is None or found[0].revoked_at_us is not None:
-            raise Unauthenticated("invalid API key")
+            self._proven.pop(secret_hash, None)
+            raise self._failure(address)
         key, database_id_hash, storage_key_id = found
         caller = Caller(
             workspace_id=key.workspace_id,
@@ -90,9 +103,19 @@ class Authenticator:
             dialect=key.dialect,
             storage_key_id=storage_key_id,
         )
+        self._proven[secret_hash] = None
+        self._proven.move_to_end(secret_hash)
+        if len(self._proven) > PROVEN_MAX:
+            self._proven.popitem(last=False)
         remembered = _Remembered(caller, key.expires_at_us, time.monotonic() + REMEMBERED_SECONDS)
         if authorization == f"Bearer {secret}":  # one form only: spaces could be varied without end
             self._remembered[authorization] = remembered
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
         return remembered
+
+    def _failure(self, address: str | None) -> Unauthenticated:
+        """Count a wrong key, and return what to raise."""
+        if address is not None:
+            self._failures.note_failure(address)
+        return Unauthenticated("invalid API key")

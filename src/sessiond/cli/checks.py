@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +21,7 @@ from sessiond.cli.lacks import find_lacks
 from sessiond.cli.show import hide_password
 from sessiond.cli.workspaces import read_workspaces
 from sessiond.core.errors import SessiondError
-from sessiond.server import DIALECTS, check_addresses, check_workers
+from sessiond.server import DIALECTS, check_addresses, check_transport, check_workers
 from sessiond.settings import ENVIRONMENT_PREFIX, FILE_VARIABLE, Settings, SettingsError, variable_of
 from sessiond.sockets import ServeError
 from sessiond.storage import clock
@@ -65,7 +66,11 @@ async def examine(settings: Settings) -> list[Finding]:
         findings.append(Finding("database", BAD, str(error), "give another --database, or see that this one answers"))
     except Exception as error:  # whatever the driver says: the one who asked is the one to read it
         findings.append(Finding("database", BAD, str(error) or repr(error), "see the database's own log"))
-    return [*findings, _address(settings)]
+    transport = list(_transport(settings))
+    findings += transport
+    if not any(finding.state == BAD for finding in transport):
+        findings.append(_address(settings))
+    return findings
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
@@ -153,6 +158,16 @@ async def _clock(engine: Engine) -> Finding:
     return Finding("clock", state, f"the database's and ours are {apart:.1f} s apart", "set both by NTP")
 
 
+def _transport(settings: Settings) -> Iterator[Finding]:
+    try:
+        check_transport(settings)
+    except ServeError as error:
+        yield Finding("transport", BAD, *_split(str(error)))
+    else:
+        if settings.tls_certificate is not None:
+            yield Finding("transport", OK, "the certificate can be used")
+
+
 def _address(settings: Settings) -> Finding:
     where = f"{settings.host}:{settings.port}"
     try:
@@ -166,7 +181,12 @@ def _address(settings: Settings) -> Finding:
 
 def _is_sessiond(settings: Settings) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not to listen on
-    connection = http.client.HTTPConnection(host, settings.port, timeout=ANSWER_SECONDS)
+    if settings.tls_certificate is None:
+        connection = http.client.HTTPConnection(host, settings.port, timeout=ANSWER_SECONDS)
+    else:  # whose certificate it is does not matter, since nothing is told
+        nobody = ssl.create_default_context()
+        nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, settings.port, timeout=ANSWER_SECONDS, context=nobody)
     try:
         connection.request("GET", "/healthz")
         answer = connection.getresponse()

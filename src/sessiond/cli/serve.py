@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sessiond.cli import show
+from sessiond.cli.calling import make_curl
 from sessiond.cli.options import Config, check_dialect, flag
 from sessiond.settings import Settings, flag_of, load_settings
 
@@ -29,6 +30,10 @@ def serve(
     database: Annotated[str | None, flag("database")] = None,
     host: Annotated[str | None, flag("host")] = None,
     port: Annotated[int | None, flag("port")] = None,
+    tls_certificate: Annotated[str | None, flag("tls_certificate")] = None,
+    tls_certificate_key: Annotated[str | None, flag("tls_certificate_key")] = None,
+    trusted_proxies: Annotated[str | None, flag("trusted_proxies")] = None,
+    auth_failures_max: Annotated[int | None, flag("auth_failures_max")] = None,
     workers: Annotated[int | None, flag("workers")] = None,
     default_dialect: Annotated[str | None, flag("default_dialect")] = None,
     log_level: Annotated[str | None, flag("log_level")] = None,
@@ -59,6 +64,7 @@ def serve(
     sessiond serve
     sessiond serve --database sqlite:////var/lib/sessiond/sessiond.db --host 0.0.0.0
     sessiond serve --database postgresql://sessiond@db/sessiond --workers 4
+    sessiond serve --host 0.0.0.0 --port 443 --tls-certificate chain.pem --tls-certificate-key key.pem
     sessiond serve --smtp-port 2525 --mail-domain agents.example.com
     """
     # The parameters are the settings, name by name, and stand above for `--help`.
@@ -75,6 +81,7 @@ def serve(
     try:
         # Before the database is touched: a first key belongs to a server that then runs.
         server.check_workers(settings)
+        server.check_transport(settings)
         server.check_addresses(settings)
         first = _begin(settings, listed)
         if first is not None:
@@ -82,8 +89,8 @@ def serve(
             print(key, flush=True)  # a process that is forked must not find it in its buffer, and say it again
         if listed:
             _register(settings, listed)
-        if not settings.host.startswith(LOOPBACK):
-            log.warning("listening beyond this machine without TLS: put a proxy that speaks it in front")
+        if settings.tls_certificate is None and not settings.host.startswith(LOOPBACK):
+            log.warning("listening beyond this machine without TLS: see --tls-certificate, or put a proxy in front")
         server.serve(settings, lambda places: _announce(places, settings, first))
     except ServeError as error:
         show.fail(error)
@@ -125,10 +132,8 @@ def _announce(places: Places, settings: Settings, first: MadeKey | None) -> None
     if places.smtp is not None:
         print(f"taking mail on {places.smtp} for addresses at {settings.mail_domain}")
     if first is not None:
-        # Every address at once is none to call.
-        url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         session = '{"id": "hello", "agent_id": "echo", "messages": [{"content": "Hello!"}]}'
-        curl, key = f"curl -sS {url}/v1/sessions", f"-H 'Authorization: Bearer {first.secret}'"
+        curl, key = f"{make_curl(url, settings)}/v1/sessions", f"-H 'Authorization: Bearer {first.secret}'"
         print(
             "\nCreate a session for the agent echo, which says back what it is told, and read what was said:\n\n"
             f"  {curl} {key} -H 'Content-Type: application/json' -d '{session}'\n"

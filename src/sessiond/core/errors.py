@@ -10,6 +10,7 @@
     ├── PreconditionFailed  the thing has changed since the caller looked
     ├── KeyReused           an idempotency key came back with another request
     ├── Damaged             what is stored cannot be opened: it was changed, or moved, or its key is gone
+    ├── TooMany             one address was wrong too often; later it may try again
     └── Unavailable         not now; the same request may succeed later
         └── Locked          the content is sealed with a key that a client holds, and nobody has sent it
 
@@ -63,6 +64,12 @@ class KeyReused(SessiondError):
 
 class Damaged(SessiondError):
     pass
+
+
+class TooMany(SessiondError):
+    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(SessiondError):

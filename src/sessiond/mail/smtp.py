@@ -13,11 +13,11 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, AnyStr, Final, cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
+from sessiond.core import address
 from sessiond.core.mail import ADDRESS_MAX_CHARS
 
 log: Final = logging.getLogger("sessiond.mail")
@@ -367,11 +367,4 @@ class Content:
 
 def network_of(peer: Any) -> str:
     """Return for whom limits are counted: an IPv4 address, or the 64 bits of IPv6 that one customer has."""
-    host = str(peer[0]) if isinstance(peer, tuple) else ""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
-    return host
+    return address.network_of(str(peer[0])) if isinstance(peer, tuple) else ""

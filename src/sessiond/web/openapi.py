@@ -14,9 +14,9 @@ from sessiond.web.routes import Claim, Dialect, Handler, Route
 
 PATH: Final = "/openapi.json"
 _REFERENCE: Final = "#/components/schemas/{name}"
-# What any route may answer, whatever it is for: a bad key, a path in several APIs, another method of its path, a
-# full queue, a bug.
-_ALWAYS: Final = (400, 401, 405, 500, 503)
+# What any route may answer, whatever it is for: a bad key, too many of them, a path in several APIs, another method of
+# its path, a full queue, a bug.
+_ALWAYS: Final = (400, 401, 405, 429, 500, 503)
 
 
 def openapi_routes(dialects: Iterable[Dialect]) -> Iterable[Claim]:

@@ -19,6 +19,7 @@ from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_nesting, check_text
 from sessiond.web.answers import pack_answer, unpack_answer
 from sessiond.web.asgi import Receive, Scope
+from sessiond.web.proxies import Client, check_host
 
 if TYPE_CHECKING:
     from sessiond.web.site import Site
@@ -33,7 +34,7 @@ _decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 class Request:
     """One request. `params` are the segments of the path that a route leaves open, in order."""
 
-    __slots__ = ("_body", "_receive", "caller", "headers", "method", "params", "scope", "site")
+    __slots__ = ("_body", "_client", "_receive", "caller", "headers", "method", "params", "scope", "site")
 
     caller: Caller
     """Set before a handler runs; a public route has none."""
@@ -46,6 +47,7 @@ class Request:
         self.params: tuple[str, ...] = ()
         self._receive = receive
         self._body: bytes | None = None
+        self._client: Client | None = None
 
     async def read(self) -> bytes:
         """Return the body.
@@ -124,8 +126,27 @@ class Request:
     @property
     def origin(self) -> str:
         """The beginning of this server's URLs, as the client has it."""
-        host: str = self.headers.get("host") or "{}:{}".format(*self.scope["server"])
-        return f"{self.scope['scheme']}://{host}"
+        host = self.client.host or check_host(self.headers.get("host")) or self._own_host()
+        return f"{self.client.scheme}://{host}"
+
+    @property
+    def address(self) -> str:
+        """The client's address, for a log or a limit: the one connected, or for whom a trusted proxy speaks.
+
+        It is an address in its one form, or empty where there is none.
+        """
+        return self.client.address
+
+    @property
+    def client(self) -> Client:
+        """Who asks, from where, and how."""
+        if self._client is None:
+            self._client = self.site.proxies.find_client(self.scope)
+        return self._client
+
+    def _own_host(self) -> str:
+        address, port = self.scope["server"]
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     async def hung_up(self) -> bool:
         """Whether the client is gone: for whom an answer is held back must be asked now and then.

@@ -7,21 +7,24 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
 import uuid_utils
 
 from sessiond.actions.storage_keys import StorageKeys
+from sessiond.auth.failures import Failures
 from sessiond.auth.keys import Authenticator
 from sessiond.core.caller import Caller
 from sessiond.core.errors import (
     Damaged,
+    Forbidden,
     InvalidInput,
     Locked,
     NotFound,
     SessiondError,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -31,6 +34,7 @@ from sessiond.web.answers import Answer, Stream
 from sessiond.web.asgi import Message, Receive, Scope, Send
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.openapi import openapi_routes
+from sessiond.web.proxies import Proxies
 from sessiond.web.requests import Request
 from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_params
 
@@ -38,6 +42,8 @@ log: Final = logging.getLogger("sessiond.web")
 
 SEND_SECONDS: Final = 60.0  # a client that takes nothing for a minute is gone, or costs more than it gives
 SLICE_BYTES: Final = 64 * 1024  # what a server buffers before it waits for the client, so each slice is a wait at most
+# Whoever came by https once comes so for a year. Said over plain HTTP it would be anybody's word.
+_ONLY_SECURE: Final = (b"strict-transport-security", b"max-age=31536000")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -56,13 +62,17 @@ class Site:
         streams_max: int,
         keep_alive_seconds: float,
         mail_domain: str,
+        auth_failures_max: int,
+        proxies: Proxies,
     ) -> None:
         self.engine = engine
         self.mail_domain = mail_domain
         self.telemetry = telemetry
         self.version = version
-        self.authenticator = Authenticator(engine)
+        self.failures = Failures(auth_failures_max)
+        self.authenticator = Authenticator(engine, self.failures)
         self.storage_keys = StorageKeys(engine)
+        self.proxies = proxies
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
         self.table = Table(dialects, documents=openapi_routes(dialects))
@@ -99,7 +109,27 @@ class Site:
             raise Unavailable("the server is shutting down")
         await self.authenticator.authenticate(request.credential)
         if request.storage_key is not None:
-            await self.storage_keys.show(request.caller, request.storage_key, writes=False)
+            await self.unlock(request, request.caller)
+
+    async def unlock(self, request: Request, caller: Caller) -> None:
+        """Have the caller's workspace open for a request, by the storage key that came with it.
+
+        Raises:
+            TooMany: its address has sent too many wrong keys.
+            As `StorageKeys.show`.
+        """
+        storage_key = request.storage_key
+        if self.storage_keys.knows(caller, storage_key):
+            return
+        if storage_key is not None:
+            self.failures.check(request.address)
+        try:
+            new = await self.storage_keys.show(caller, storage_key, writes=request.method in ("POST", "PATCH"))
+        except Forbidden:
+            self.failures.note_failure(request.address)
+            raise
+        if new:
+            self.authenticator.forget()  # others with the same key, whom it would let in without the storage key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -152,20 +182,25 @@ class _Exchange:
         self.claim: Claim | None = None
         self.caller: Caller | None = None
         self.request_id = ""
+        self._address = ""
+        self._secure = False
+        """Whether the client came by https."""
         self._first = b""
         """The first chunk of a stream, made before anything is sent."""
 
     @property
     def who(self) -> str:
         """Who asked, for the log."""
+        address = f" address={self._address or '-'}"
         if self.caller is None:
-            return ""
-        return f" workspace={self.caller.workspace_id} key={self.caller.key_id}"
+            return address
+        return f"{address} workspace={self.caller.workspace_id} key={self.caller.key_id}"
 
     async def run(self) -> int:
         """Answer, and return the status that was sent."""
         request = Request(self._scope, self._receive, site=self._site)
         self.request_id = self._site.request_id(request.headers.get("x-request-id"))
+        self._address, self._secure = request.client.address, request.client.scheme == "https"
         try:
             answer = await self._answer(request)
         except SessiondError as error:
@@ -188,10 +223,10 @@ class _Exchange:
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
-                self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+                self.caller = request.caller = await self._authenticate(request)
         else:
             self.dialect = site.blame(claims)
-            self.caller = request.caller = await site.authenticator.authenticate(request.credential)
+            self.caller = request.caller = await self._authenticate(request)
             self.dialect = site.native
             self._settle(site.choose(claims, self.caller))
         assert self.claim is not None, "one claim was settled on"
@@ -203,13 +238,14 @@ class _Exchange:
             and self.claim.route.content
             and (storage_key is not None or caller.storage_key_id is not None)
         ):
-            writes = request.method in ("POST", "PATCH")
-            if await site.storage_keys.show(caller, storage_key, writes=writes):
-                site.authenticator.forget()  # others with the same key, whom it would let in without the storage key
+            await site.unlock(request, caller)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
         return answer
+
+    def _authenticate(self, request: Request) -> Awaitable[Caller]:
+        return self._site.authenticator.authenticate(request.credential, address=request.address or None)
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
@@ -230,7 +266,7 @@ class _Exchange:
         caller = None
         if len(claims) > 1:
             with suppress(SessiondError):  # a key that is no good is not what is wrong here
-                caller = await self._site.authenticator.authenticate(request.credential)
+                caller = await self._authenticate(request)
         return self._site.blame(claims, caller)
 
     async def _begin(self, stream: Stream) -> None:
@@ -249,7 +285,7 @@ class _Exchange:
         headers = answer.headers
         if isinstance(error, Damaged):
             log.error("damaged: %s: request_id=%s", error, self.request_id)
-        if isinstance(error, Unavailable) and not isinstance(error, Locked):
+        if isinstance(error, TooMany | Unavailable) and not isinstance(error, Locked):
             headers += (("retry-after", str(error.retry_after_seconds)),)
         elif isinstance(error, Unauthenticated):
             headers += (("www-authenticate", "Bearer"),)
@@ -258,7 +294,7 @@ class _Exchange:
         return Answer(answer.status, answer.body, answer.content_type, headers)
 
     async def _send_whole(self, answer: Answer) -> None:
-        headers = [(b"x-request-id", self.request_id.encode())]
+        headers = self._headers()
         if answer.status != 204:
             headers.append((b"content-type", answer.content_type.encode()))
             headers.append((b"content-length", b"%d" % len(answer.body)))
@@ -276,8 +312,14 @@ class _Exchange:
                     {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
                 )
 
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", self.request_id.encode())]
+        if self._secure:
+            headers.append(_ONLY_SECURE)
+        return headers
+
     async def _stream(self, stream: Stream) -> int:
-        headers = [(b"x-request-id", self.request_id.encode()), (b"content-type", stream.content_type.encode())]
+        headers = [*self._headers(), (b"content-type", stream.content_type.encode())]
         headers += [(name.encode(), value.encode()) for name, value in stream.headers]
         # Closed here whether or not anybody ever iterates it: it has begun.
         async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them

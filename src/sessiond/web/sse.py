@@ -6,10 +6,7 @@ from typing import Final
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-HEADERS: Final = (
-    ("cache-control", "no-store"),
-    ("x-accel-buffering", "no"),  # nginx would collect events before it passes them on
-)
+HEADERS: Final = (("x-accel-buffering", "no"),)  # nginx would collect events before it passes them on
 
 
 def format_event(*, id: int | None, event: str, data: bytes) -> bytes:

@@ -359,6 +359,7 @@ def test_an_error_is_written_as_spring_writes_it(tenant: Tenant) -> None:
         (errors.PreconditionFailed("x"), 412, "Precondition Failed"),
         (errors.TooLarge("x"), 413, "Payload Too Large"),
         (errors.KeyReused("x"), 422, "Unprocessable Entity"),
+        (errors.TooMany("x"), 429, "Too Many Requests"),
         (Internal("x"), 500, "Internal Server Error"),
         (errors.Unavailable("x"), 503, "Service Unavailable"),
     ],

@@ -409,6 +409,7 @@ def test_another_workspaces_session_looks_like_none(tenant: Tenant, api: httpx.C
         (errors.PreconditionFailed("x"), 412, "precondition_failed"),
         (errors.TooLarge("x"), 413, "payload_too_large"),
         (errors.KeyReused("x"), 422, "idempotency_key_reused"),
+        (errors.TooMany("x"), 429, "too_many_requests"),
         (Internal("x"), 500, "internal_error"),
         (errors.Unavailable("x"), 503, "unavailable"),
     ],

@@ -30,6 +30,7 @@ STATUS: Final[Mapping[type[SessiondError], int]] = {
     errors.KeyReused: 409,
     errors.TooLarge: 413,
     errors.Damaged: 500,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }
@@ -41,6 +42,7 @@ WORDS: Final[Mapping[int, str]] = {
     405: "Method not allowed",
     409: "Conflict",
     413: "Payload too large",
+    429: "Too many requests",
     500: "Internal server error",
     503: "Service unavailable",
 }

@@ -20,7 +20,7 @@ from sessiond.dialects.agentinbox.lists import ListOut
 from sessiond.dialects.agentinbox.problems import ErrorOut, render
 from sessiond.web.routes import Dialect, Route
 
-_ERRORS: Final = dict.fromkeys((400, 401, 403, 503), ErrorOut)
+_ERRORS: Final = dict.fromkeys((400, 401, 403, 429, 503), ErrorOut)
 _MAKES: Final = _ERRORS | dict.fromkeys((409, 413), ErrorOut)
 _FINDS: Final = _ERRORS | {404: ErrorOut}
 _CHANGES: Final = _MAKES | {404: ErrorOut}

@@ -25,7 +25,7 @@ class ProblemOut(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 # What a route may answer beside what it is for: any, one that looks for something, one that changes something.
-ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 503), ProblemOut)
+ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 429, 503), ProblemOut)
 FINDS: Final = ERRORS | {404: ProblemOut}
 CHANGES: Final = FINDS | dict.fromkeys((409, 412, 422), ProblemOut)
 
@@ -40,6 +40,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.TooLarge: 413,
     errors.KeyReused: 422,
     errors.Damaged: 500,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }
@@ -53,6 +54,7 @@ TITLES: Final = {
     412: "Precondition failed",
     413: "Too large",
     422: "Idempotency key reused",
+    429: "Too many requests",
     500: "Internal server error",
     503: "Unavailable",
 }

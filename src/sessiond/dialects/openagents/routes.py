@@ -172,7 +172,7 @@ def render(problem: Problem) -> Answer:
     return json_answer(shapes.MessageOut(message, status), status)
 
 
-_ERRORS: Final = dict.fromkeys((400, 401, 403, 503), shapes.MessageOut)
+_ERRORS: Final = dict.fromkeys((400, 401, 403, 429, 503), shapes.MessageOut)
 _CHANGES: Final = _ERRORS | dict.fromkeys((409, 412, 413), shapes.MessageOut)
 
 ROUTES: Final = (

@@ -156,6 +156,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.Damaged: 500,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     MethodNotAllowed: 405,
 }

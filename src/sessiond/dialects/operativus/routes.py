@@ -93,7 +93,7 @@ def render(problem: Problem) -> Answer:
     )
 
 
-_ERRORS: Final = dict.fromkeys((400, 401, 403, 503), shapes.ErrorOut)
+_ERRORS: Final = dict.fromkeys((400, 401, 403, 429, 503), shapes.ErrorOut)
 _STARTS: Final = _ERRORS | dict.fromkeys((404, 409, 413, 422), shapes.ErrorOut)
 
 ROUTES: Final = (

@@ -195,6 +195,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.TooLarge: 413,
     errors.KeyReused: 422,
     errors.Damaged: 500,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
 }
 REASONS: Final = {
@@ -207,6 +208,7 @@ REASONS: Final = {
     412: "Precondition Failed",
     413: "Payload Too Large",
     422: "Unprocessable Entity",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

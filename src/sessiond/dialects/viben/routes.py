@@ -125,7 +125,7 @@ def render(problem: Problem) -> Answer:
     return json_answer(shapes.ErrorOut(shapes.ErrorDetail(shapes.CODES[status], problem.error.message)), status)
 
 
-_ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 503), shapes.ErrorOut)
+_ERRORS: Final = dict.fromkeys((400, 401, 403, 413, 429, 503), shapes.ErrorOut)
 _FINDS: Final = _ERRORS | {404: shapes.ErrorOut}
 _CHANGES: Final = _FINDS | dict.fromkeys((409, 412, 422), shapes.ErrorOut)
 

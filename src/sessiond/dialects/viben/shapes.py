@@ -172,6 +172,7 @@ STATUS: Final[Mapping[type[errors.SessiondError], int]] = {
     errors.TooLarge: 413,
     errors.KeyReused: 422,
     errors.Damaged: 500,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
 }
 CODES: Final = {
@@ -184,6 +185,7 @@ CODES: Final = {
     412: "precondition_failed",
     413: "payload_too_large",
     422: "idempotency_key_reused",
+    429: "too_many_requests",
     500: "internal_error",
     503: "unavailable",
 }
