@@ -12,11 +12,11 @@ from typing import Final
 from sessiond.core.caller import Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, InvalidInput, Locked, Unavailable
 from sessiond.core.ids import WorkspaceId
-from sessiond.crypto import STORAGE_KEY_MAX_CHARS, STORAGE_KEY_MIN_CHARS, unwrap_by_client
+from sessiond.crypto import STORAGE_KEY_MAX_CHARS, STORAGE_KEY_MIN_CHARS, NotOpened, unwrap_by_client
 from sessiond.storage import runs, seals
 from sessiond.storage.engine import Engine, T, Tx
 from sessiond.storage.events import WAITS_DUE
-from sessiond.storage.vault import root_place
+from sessiond.storage.vault import damaged, root_place
 
 STRETCHING_MAX: Final = 20  # that may wait: each takes 0.1 s of a core, whoever asks
 
@@ -102,11 +102,18 @@ class StorageKeys:
 
 
 def unwrap(workspace_id: WorkspaceId, root: seals.Root, storage_key: str) -> bytes | None:
-    """Return a workspace's key, or None when it is another storage key's. Takes about 0.1 s."""
+    """Return a workspace's key, or None when it is another storage key's. Takes about 0.1 s.
+
+    Raises:
+        Damaged: it is that storage key's, and was changed.
+    """
     assert root.salt is not None, "it is a client's"
     assert root.verifier is not None, "it is a client's"
     place = root_place(workspace_id, root.id)
-    return unwrap_by_client(root.wrapped, root.salt, root.verifier, storage_key, place)
+    try:
+        return unwrap_by_client(root.wrapped, root.salt, root.verifier, storage_key, place)
+    except NotOpened as error:
+        raise damaged("key", root.id) from error
 
 
 def check_storage_key(storage_key: str) -> str:

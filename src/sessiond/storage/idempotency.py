@@ -74,7 +74,8 @@ async def reseal(tx: Tx, workspace_id: WorkspaceId, user_id: str, key: str, kept
     if root_id is not None:
         cipher = await seals.cipher_of(tx, workspace_id, root_id)
         answer, fingerprint = await _seal(tx, claim, answer, root_id), _keyed(cipher, fingerprint)
-    await tx.run("answer_rekey", **_key(claim), fingerprint=fingerprint, answer=answer)
+    # Unless it has been forgotten meanwhile, and the key was taken by another request.
+    await tx.run("answer_rekey", **_key(claim), fingerprint=fingerprint, answer=answer, kept=kept)
 
 
 async def _seal(tx: Tx, claim: Claim, answer: bytes, key_id: int) -> bytes:

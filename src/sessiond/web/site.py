@@ -197,19 +197,22 @@ class _Exchange:
         assert self.claim is not None, "one claim was settled on"
         if found.params:
             request.params = check_params(found.params)
-        caller, storage_key = self.caller, request.storage_key
-        if (
-            caller is not None
-            and self.claim.route.content
-            and (storage_key is not None or caller.storage_key_id is not None)
-        ):
-            writes = request.method in ("POST", "PATCH")
-            if await site.storage_keys.show(caller, storage_key, writes=writes):
-                site.authenticator.forget()  # others with the same key, whom it would let in without the storage key
+        await self._unlock(request)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
         return answer
+
+    async def _unlock(self, request: Request) -> None:
+        """Have the caller's workspace open, where a client holds its key. What shows no content does without."""
+        assert self.claim is not None, "it was settled on"
+        caller, storage_key, content = self.caller, request.storage_key, self.claim.route.content
+        if caller is None or (storage_key is None and (not content or caller.storage_key_id is None)):
+            return
+        if not content and caller.storage_key_id is None:
+            return  # nothing to be sealed, and nothing to be opened
+        if await self._site.storage_keys.show(caller, storage_key, writes=request.method in ("POST", "PATCH")):
+            self._site.authenticator.forget()  # others with the same key, whom it would let in without the storage key
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect
