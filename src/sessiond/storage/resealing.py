@@ -15,9 +15,10 @@ import msgspec
 
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import Session
-from sessiond.crypto import SEALED, is_sealed, key_id_of, make_key_id
+from sessiond.crypto import SEALED, is_sealed, make_key_id
 from sessiond.storage import idempotency, inboxes, mails, runs, seals, sessions, waits
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.vault import damaged
 
 PIECE_EVENTS: Final = 300  # to a transaction: writers wait for it a few milliseconds
 PIECE_BYTES: Final = 2 * 1024 * 1024
@@ -168,11 +169,14 @@ async def _move_events(tx: Tx, session: Session, seq: int) -> int:
     limit = max(1, min(PIECE_EVENTS, PIECE_BYTES // max(1, session.largest_bytes)))
     rows = await tx.all("events_to_reseal", workspace=session.workspace_id, id=session.id, seq=seq, limit=limit)
     cipher = await seals.cipher_of(tx, session.workspace_id, session.key_id) if session.key_id is not None else None
+    had_key = await tx.one(
+        "session_had_key", workspace=session.workspace_id, session=session.id, key=session.key_id or PLAIN_KEY
+    )
     values = list[dict[str, Value]]()
     for event_seq, body in rows:
-        if is_sealed(body) and key_id_of(body) == session.key_id:
-            continue
         place = "event", session.id, event_seq
+        if not is_sealed(body) and had_key is not None:
+            raise damaged(*place)  # put there in plain text: sealed, it would be believed
         plain = await seals.open_any(tx, session.workspace_id, body, *place)
         sealed = cipher.seal(plain, *place) if cipher is not None else plain
         values.append({"workspace": session.workspace_id, "id": session.id, "seq": event_seq, "body": sealed})

@@ -21,6 +21,12 @@ select seq, body from events
 where workspace_id = :workspace and session_id = :id and seq <= :seq
 order by seq desc limit :limit
 
+-- Whether a session had another key before.
+-- name: session_had_key
+select 1 from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null
+    and id <> :key
+limit 1
+
 -- name: event_body
 update events set body = :body where workspace_id = :workspace and session_id = :id and seq = :seq
 
