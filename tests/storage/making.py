@@ -147,3 +147,21 @@ async def query(database: str, sql: str) -> Sequence[Any]:
         return [tuple(row) for row in await server.fetch(sql)]
     finally:
         await server.close()
+
+
+async def execute(database: str, sql: str) -> None:
+    """Change something behind sessiond's back."""
+    path = sqlite_path(database)
+    if path is None:
+        server = await asyncpg.connect(database)
+        try:
+            await server.execute(sql)
+        finally:
+            await server.close()
+        return
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(10_000)
+    try:
+        connection.execute(sql)
+    finally:
+        connection.close()

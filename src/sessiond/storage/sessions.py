@@ -78,7 +78,7 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
     """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    return await _to_session(tx, row) if row is not None else None
+    return await _open_session(tx, row) if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -102,8 +102,12 @@ async def glance(tx: Tx, session: Session, *, user_id: str | None) -> Session | 
     return msgspec.structs.replace(session, last_seq=row[0], log_bytes=row[2], largest_bytes=row[3])
 
 
-async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
+async def take(
+    tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None, opens: bool = True
+) -> Session:
     """Return the session and keep it from changing until this transaction ends.
+
+    Without `opens` what is sealed of it is missing: enough to remove it, also when it cannot be opened.
 
     Raises:
         NotFound: as `get`.
@@ -112,7 +116,12 @@ async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: s
     # joined to it, as they were before the wait.
     if not await lock(tx, workspace_id, session_id):
         raise NotFound("no such session")
-    return await get(tx, workspace_id, session_id, user_id=user_id)
+    if opens:
+        return await get(tx, workspace_id, session_id, user_id=user_id)
+    row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
+    if row is None:
+        raise NotFound("no such session")
+    return _to_session(row)
 
 
 async def lock(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
@@ -157,7 +166,7 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
 
 
 async def delete(tx: Tx, session: Session) -> None:
-    """Remove a session that was taken, with its log."""
+    """Remove a session that was taken, open or not, with its log."""
     await drop_metadata(tx, session)
     for statement in ("session_details_delete", "event_delete_all", "session_delete"):
         await tx.run(statement, workspace=session.workspace_id, id=session.id)
@@ -340,19 +349,25 @@ async def _to_sessions(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row]) -
         Damaged: it was changed or moved; the message names the session.
     """
     await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
-    return [await _to_session(tx, row) for row in rows]
+    return [await _open_session(tx, row) for row in rows]
 
 
-async def _to_session(tx: Tx, row: Row) -> Session:
-    *columns, sealed = row
+async def _open_session(tx: Tx, row: Row) -> Session:
+    session = _to_session(row)
+    return session if session.key_id is None else await _open_details(tx, session, row[-2], row[-1])
+
+
+def _to_session(row: Row) -> Session:
+    """Return a row as a session, without what is sealed of it."""
+    columns = [*row[:-2]]
     columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
     columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
-    session = Session(*columns)
-    return session if session.key_id is None else await _open_details(tx, session, sealed)
+    return Session(*columns)
 
 
-async def _open_details(tx: Tx, session: Session, sealed: bytes | None) -> Session:
-    if _has_details(session):  # in plain text, where nobody looks for it
+async def _open_details(tx: Tx, session: Session, sealed: bytes | None, size: int) -> Session:
+    # In plain text, where nobody looks for it; or gone, and the session's row says that there is some.
+    if _has_details(session) or (sealed is None and size):
         raise damaged("session", session.id)
     details = await seals.open_with(tx, session.workspace_id, session.key_id, sealed, "session", session.id)
     if details is None:
@@ -445,6 +460,10 @@ async def put_metadata(tx: Tx, session: Session) -> None:
 
 
 async def drop_metadata(tx: Tx, session: Session) -> None:
+    """Have a session not be found by its metadata any more; one that is sealed need not be open."""
+    if session.key_id is not None:
+        await tx.run("session_metadata_hashed_delete", workspace=session.workspace_id, id=session.id)
+        return
     await tx.each("session_metadata_delete", await _metadata_rows(tx, session))
 
 

@@ -214,6 +214,7 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/v1/agents",
+        content=False,
         handler=agents.list_agents,
         summary="List the workspace's agents",
         query=queries.Listing,
@@ -222,6 +223,7 @@ ROUTES: Final = (
     Route(
         method="POST",
         path="/v1/agents",
+        content=False,
         handler=agents.create_agent,
         summary="Register an agent",
         description=_RUNNERS,
@@ -231,6 +233,7 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/v1/agents/{agent_id}",
+        content=False,
         handler=agents.get_agent,
         summary="Get an agent",
         answers={200: agent_shapes.AgentOut} | FINDS,
@@ -238,6 +241,7 @@ ROUTES: Final = (
     Route(
         method="PUT",
         path="/v1/agents/{agent_id}",
+        content=False,
         handler=agents.put_agent,
         summary="Register an agent, or replace it",
         description=_RUNNERS,
@@ -247,15 +251,24 @@ ROUTES: Final = (
     Route(
         method="DELETE",
         path="/v1/agents/{agent_id}",
+        content=False,
         handler=agents.delete_agent,
         summary="Remove an agent; what is queued for it fails",
         answers={204: None} | FINDS,
     ),
     *mail_routes.ROUTES,
-    Route(method="GET", path="/v1/me", handler=keys.me, summary="Who am I", answers={200: shapes.Me} | ERRORS),
+    Route(
+        method="GET",
+        path="/v1/me",
+        content=False,
+        handler=keys.me,
+        summary="Who am I",
+        answers={200: shapes.Me} | ERRORS,
+    ),
     Route(
         method="GET",
         path="/v1/keys",
+        content=False,
         handler=keys.list_keys,
         summary="List the workspace's keys",
         query=queries.Listing,
@@ -264,6 +277,7 @@ ROUTES: Final = (
     Route(
         method="POST",
         path="/v1/keys",
+        content=False,
         handler=keys.create_key,
         summary="Create a key; its secret is shown once",
         body=shapes.CreateKey,
@@ -272,6 +286,7 @@ ROUTES: Final = (
     Route(
         method="DELETE",
         path="/v1/keys/{key_id}",
+        content=False,
         handler=keys.revoke_key,
         summary="Revoke a key, within seconds everywhere",
         answers={204: None} | FINDS,

@@ -224,6 +224,7 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/api/audit",
+        content=False,
         handler=list_audit,
         summary="Read the audit log, newest first",
         query=shapes.ListAudit,

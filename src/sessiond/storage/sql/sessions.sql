@@ -5,7 +5,7 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
     s.multitask_strategy, case when s.agent_id is not null then
         exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
-    d.metadata, d.data, d.prompt, s.key_id, d.sealed
+    d.metadata, d.data, d.prompt, s.key_id, d.sealed, s.details_bytes
 from sessions s
 left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
 
@@ -76,6 +76,10 @@ delete from session_details where workspace_id = :workspace and session_id = :id
 -- name: session_metadata_insert
 insert into session_metadata (workspace_id, key, value, created_at_us, session_id)
 values (:workspace, :key, :value, :created_at_us, :id)
+
+-- All that a sealed session is found by: its key is empty, see `storage/sessions.py`.
+-- name: session_metadata_hashed_delete
+delete from session_metadata where workspace_id = :workspace and session_id = :id and key = ''
 
 -- name: session_metadata_delete
 delete from session_metadata

@@ -17,7 +17,8 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
     s.key_id,
     case when s.key_id is null then null else
         (select case when coalesce(d.metadata, d.data, d.prompt) is null then d.sealed else x'00' end
-        from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
+        from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
+    s.details_bytes
 from sessions s
 
 -- SQLite has no arrays: JSON is its way to pass rows. `where true` tells its parser that the `on` is no join's.
