@@ -74,9 +74,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
 
 
-def make_request(method: str, path: str, *, key: str, body: bytes = b"") -> bytes:
+def make_request(method: str, path: str, *, key: str, body: bytes = b"", storage_key: str | None = None) -> bytes:
     """Return a request as it goes over the wire."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+    if storage_key is not None:
+        head += f"Storage-Key: {storage_key}\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

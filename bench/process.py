@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
 import asyncpg
 
 from bench.load import make_request, run_load
+from sessiond.crypto import MASTER_KEY_VARIABLE, make_master_key
 
 FLOOR_REQUESTS: Final = 6_000
 
@@ -24,13 +26,18 @@ class _Process:
 
     port: int
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         self._command = command
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, *self._command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, *self._command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=self._environment,
         )
         assert self._process.stdout is not None
         self.port = self._wait_for_port(self._process.stdout)
@@ -90,26 +97,38 @@ class Sessiond(_Process):
     """A server on a database of its own, with a key for it."""
 
     def __init__(self, database: str, engine: str) -> None:
-        super().__init__("-m", "sessiond", "serve", "--port", "0", "--database", database)
-        self._database = database
+        self.master_key = make_master_key()
+        environment = {MASTER_KEY_VARIABLE: self.master_key}
+        super().__init__("-m", "sessiond", "serve", "--port", "0", "--database", database, environment=environment)
+        self.database = database
         self.engine = engine
         self.key = ""
 
     def __enter__(self) -> Self:
         super().__enter__()
-        made = subprocess.check_output(
-            [sys.executable, "-m", "sessiond", "keys", "create", "--json", "--database", self._database], text=True
-        )
-        self.key = json.loads(made)["key"]
+        self.key = json.loads(self.command("keys", "create", "--json"))["key"]
         return self
 
-    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def command(self, *arguments: str) -> str:
+        """Run one of the operator's commands on the server's database, and return what it prints."""
+        return subprocess.check_output(
+            [sys.executable, "-m", "sessiond", *arguments, "--database", self.database],
+            text=True,
+            env=self._environment,
+        )
+
+    def call(
+        self, method: str, path: str, body: object = None, *, key: str | None = None, storage_key: str | None = None
+    ) -> dict[str, Any]:
         """Ask the server and return its answer."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        if storage_key is not None:
+            headers["Storage-Key"] = storage_key
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
             data=json.dumps(body).encode() if body is not None else None,
-            headers={"Authorization": f"Bearer {self.key}"},
+            headers=headers,
         )
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             decoded: dict[str, Any] = json.load(answer)
@@ -122,7 +141,7 @@ class Sessiond(_Process):
         """
 
         async def analyze() -> None:
-            connection = await asyncpg.connect(self._database)
+            connection = await asyncpg.connect(self.database)
             try:
                 await connection.execute("analyze")
             finally:
@@ -132,10 +151,7 @@ class Sessiond(_Process):
             asyncio.run(analyze())
 
     def add_agent(self, agent_id: str, *arguments: str) -> None:
-        subprocess.check_call(
-            [sys.executable, "-m", "sessiond", "agents", "add", agent_id, "--database", self._database, *arguments],
-            stdout=subprocess.DEVNULL,
-        )
+        self.command("agents", "add", agent_id, *arguments)
 
     def count_sessions(self) -> int:
         total: int = self.call("GET", "/v1/sessions?limit=1&include=total")["total"]

@@ -33,6 +33,8 @@ SECRET_VARIABLES: Final = (MASTER_KEY_VARIABLE, MASTER_KEY_FILE_VARIABLE, STORAG
 SEALED: Final = b"\x01"
 """What a sealed text begins with. No JSON does, nor a mail."""
 _HEADER: Final = struct.Struct(">cq")
+HEAD_BYTES: Final = _HEADER.size
+"""What says which key a sealed text has."""
 _NONCE_BYTES: Final = 12
 SEALED_MORE_BYTES: Final = _HEADER.size + _NONCE_BYTES + 16
 """By how much a sealed text is longer than the plain one."""

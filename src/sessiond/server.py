@@ -190,6 +190,7 @@ async def _keep_house(site: Site) -> None:
         await _try(site.telemetry.share)
         await _try(site.authenticator.note_used)
         await _try(site.authenticator.refusals.write_due)
+        await _try(site.engine.vault.forget_old)
 
 
 async def _try(chore: Callable[[], Awaitable[None] | None]) -> None:

@@ -51,7 +51,7 @@ def test_each_variable_of_the_page_makes_its_setting() -> None:
         "mail_domain": "mail.example.com",
         "mail_max_bytes": "2000",
     }
-    changed |= {"smtp_certificate": "mail.pem", "smtp_certificate_key": "key.pem"}
+    changed |= {"smtp_certificate": "mail.pem", "smtp_certificate_key": "key.pem", "master_key_file": "master.key"}
     changed |= {"tls_certificate": "web.pem", "tls_certificate_key": "web-key.pem", "trusted_proxies": "10.0.0.0/8"}
 
     for name in Settings.__struct_fields__:

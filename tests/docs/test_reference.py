@@ -60,8 +60,10 @@ def test_the_native_folder_lists_its_routes() -> None:
 
 def _refusals() -> dict[str, SessiondError]:
     known = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SessiondError)]
-    made = {kind.__name__: kind("no") for kind in known if kind is not SessiondError}
-    made["TooLarge"] = errors.TooLarge("no", field="body")
+    made: dict[str, SessiondError] = {
+        kind.__name__: kind("no") for kind in known if kind not in (SessiondError, errors.Locked)
+    }
+    made |= {"TooLarge": errors.TooLarge("no", field="body"), "Locked": errors.Locked()}
     return made | {"MethodNotAllowed": MethodNotAllowed(["GET"]), "Internal": Internal("internal server error")}
 
 

@@ -90,8 +90,7 @@ async def test_an_inbox_expires_once(engine: Engine) -> None:
     assert await engine.read(lambda tx: inboxes.read_expiring(tx, now_us=NOW + 4, limit=9)) == due[:1]
 
     async def kept(before_us: int) -> list[str]:
-        found = await engine.read(lambda tx: inboxes.read_kept_long(tx, WORKSPACE, before_us=before_us, limit=9))
-        return [one.id for one in found]
+        return await engine.read(lambda tx: inboxes.read_kept_long(tx, WORKSPACE, before_us=before_us, limit=9))
 
     assert await kept(NOW + 6) == []
     assert await kept(NOW + 8) == ["full", "i"]

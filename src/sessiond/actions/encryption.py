@@ -16,12 +16,13 @@ import msgspec
 
 from sessiond.actions import expiry
 from sessiond.actions.storage_keys import check_storage_key, unwrap
-from sessiond.core.errors import Conflict, Damaged, Forbidden, InvalidInput, NotFound, Unavailable
+from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from sessiond.core.ids import WorkspaceId
 from sessiond.storage import resealing, seals, sessions
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.resealing import Held
 from sessiond.storage.seals import Root
+from sessiond.storage.vault import damaged
 
 SESSIONS_PAGE: Final = 200
 SETTLE_SECONDS: Final = 0.05
@@ -116,6 +117,8 @@ async def begin(
     state, roots = await engine.read(partial(_look, workspace_id=workspace_id))
     mode = _mode_of(state.key_id, roots)
     if state.changing and mode is wanted:
+        # Whoever began it may have been stopped before what was under way then had ended.
+        await _settle(engine)
         return False
     if state.changing:
         raise Conflict(f"a change to {mode} was begun and has not come to its end: finish that first")
@@ -123,7 +126,7 @@ async def begin(
         return False
     made = await asyncio.to_thread(_make_root, engine, workspace_id, wanted, storage_key)
 
-    async def operation(tx: Tx) -> int:
+    async def operation(tx: Tx) -> None:
         await seals.lock(tx, workspace_id)
         if await seals.read_state(tx, workspace_id) != state:
             raise Conflict("somebody else has begun a change at the same time")
@@ -135,12 +138,18 @@ async def begin(
                 if root.kind == seals.CLIENT:  # who knows the new key opens the old content too
                     await seals.wrap_root(tx, workspace_id, root.id, one, by=cipher)
         await seals.set_state(tx, workspace_id, key_id=made.root.id if made is not None else None, changing=True)
-        return await resealing.mark(tx)
 
-    at = await engine.write(operation)
+    await engine.write(operation)
+    await _settle(engine)
+    return True
+
+
+async def _settle(engine: Engine) -> None:
+    """Wait until nobody is at work any more who may have seen how the workspace was sealed before."""
+    at = await engine.read(resealing.mark)
     for _ in range(SETTLE_TRIES):
         if await engine.read(lambda tx: resealing.settled(tx, at)):
-            return True
+            return
         await asyncio.sleep(SETTLE_SECONDS)
     raise Unavailable("a transaction that was begun before has not ended: run the command again later")
 
@@ -156,26 +165,27 @@ async def move(
     Raises:
         Locked, Unavailable: a key is missing that content is sealed with.
         Damaged: something cannot be opened; the message names it, and the rest stays as it is.
+        Conflict: somebody else has begun another change meanwhile.
     """
     state = (await engine.read(partial(_look, workspace_id=workspace_id)))[0]
     progress = Progress(total=await engine.read(lambda tx: sessions.count_all(tx, workspace_id)))
-    held, before = list[Held](), None
+    other: str | None = None
     while True:
         await _move_sessions(engine, workspace_id, state.key_id, progress, told)
-        while await engine.write(lambda tx: resealing.move_apart(tx, workspace_id, state.key_id)):
+        while await engine.write(partial(_apart, workspace_id=workspace_id, key_id=state.key_id)):
             pass
         await _move_answers(engine, workspace_id, state.key_id)
         while await engine.write(expiry.empty_trash):
             pass
         held = await engine.scan(lambda tx: resealing.count_held(tx, workspace_id))
         wanted = state.key_id if state.key_id is not None else resealing.PLAIN_KEY
-        left = [each for each in held if each.key_id != wanted]
-        if not left:
+        if all(each.key_id == wanted for each in held):
             break
-        if left == before:
-            told_of = ", ".join(f"{each.n} {each.kind}" for each in left)
-            raise Damaged(f"{told_of} cannot be moved: they name no key of the workspace, or belong to nothing")
-        before = left
+        before = other
+        other = await engine.scan(partial(resealing.find_other, workspace_id=workspace_id, root_id=state.key_id))
+        if other is not None and other == before:
+            # Who goes through `storage` puts nothing there that is not moved: it was changed by hand.
+            raise damaged(other)
     await engine.write(partial(_finish, workspace_id=workspace_id, key_id=state.key_id))
     await engine.tidy()
     return held
@@ -209,6 +219,7 @@ async def _move_sessions(
 
 async def _piece(tx: Tx, *, workspace_id: WorkspaceId, ids: list[str], key_id: int | None) -> tuple[int, int]:
     """Move sessions, in order, until a transaction has enough; return how many texts, and sessions to their end."""
+    await _require_key(tx, workspace_id, key_id)
     moved = finished = 0
     for session_id in ids:
         while True:
@@ -222,19 +233,34 @@ async def _piece(tx: Tx, *, workspace_id: WorkspaceId, ids: list[str], key_id: i
     return moved, finished
 
 
+async def _apart(tx: Tx, *, workspace_id: WorkspaceId, key_id: int | None) -> int:
+    await _require_key(tx, workspace_id, key_id)
+    return await resealing.move_apart(tx, workspace_id, key_id)
+
+
 async def _move_answers(engine: Engine, workspace_id: WorkspaceId, key_id: int | None) -> None:
-    after: tuple[str, str] | None = ("", "")
-    while after is not None:
-        after = await engine.write(
-            partial(resealing.move_answers, workspace_id=workspace_id, root_id=key_id, after=after)
-        )
+    async def piece(tx: Tx) -> tuple[str, str] | None:
+        await _require_key(tx, workspace_id, key_id)
+        return await resealing.move_answers(tx, workspace_id, key_id, after=after)
+
+    place: tuple[str, str] | None = ("", "")
+    while place is not None:
+        after = place
+        place = await engine.write(piece)
+
+
+async def _require_key(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> None:
+    """Raise Conflict when content is kept in another way by now: what is sealed with a key that is destroyed is lost.
+
+    It cannot change before the transaction ends that asked: who changes it waits for that (`_settle`).
+    """
+    if (await seals.read_state(tx, workspace_id)).key_id != key_id:
+        raise Conflict("somebody else has begun another change meanwhile")
 
 
 async def _finish(tx: Tx, *, workspace_id: WorkspaceId, key_id: int | None) -> None:
     await seals.lock(tx, workspace_id)
-    state = await seals.read_state(tx, workspace_id)
-    if state.key_id != key_id:
-        raise Conflict("somebody else has begun another change meanwhile")
+    await _require_key(tx, workspace_id, key_id)
     await seals.drop_others(tx, workspace_id, key_id)
     await seals.set_state(tx, workspace_id, key_id=key_id, changing=False)
 

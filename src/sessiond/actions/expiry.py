@@ -89,13 +89,14 @@ async def read_retentions(tx: Tx) -> list[tuple[WorkspaceId, int]]:
 async def delete_ended(tx: Tx, now_us: int, *, workspace_id: WorkspaceId, kept_us: int) -> int:
     """Remove a bounded piece of a session or an inbox that ended `kept_us` ago; 0 when nothing is left to remove."""
     before_us = now_us - kept_us
-    for inbox in await inboxes.read_kept_long(tx, workspace_id, before_us=before_us, limit=1):
-        await inboxes.delete(tx, workspace_id, inbox.id)
+    for inbox_id in await inboxes.read_kept_long(tx, workspace_id, before_us=before_us, limit=1):
+        await inboxes.delete(tx, workspace_id, inbox_id)
         return 1
     for session_id in await sessions.read_kept_long(tx, workspace_id, before_us=before_us, limit=EXPIRE_MAX):
         if not await sessions.lock_free(tx, workspace_id, session_id):
             continue
-        session = await sessions.get(tx, workspace_id, session_id, user_id=None)
+        # What nobody can open goes too, at its time.
+        session = await sessions.take(tx, workspace_id, session_id, user_id=None, opens=False)
         if session.completed_at_us is None or session.completed_at_us >= before_us:
             continue  # opened again meanwhile
         removed = await events.remove_some(tx, workspace_id, session_id, limit=EVENTS_MAX)

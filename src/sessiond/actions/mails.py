@@ -224,7 +224,7 @@ async def extract_again(call: Call, mail_id: str, answer: Callable[[Mail], A]) -
     found = await asyncio.get_running_loop().run_in_executor(_reader, look)
 
     async def operation(tx: Tx) -> Mail:
-        mail = await mails.get(tx, call.caller.workspace_id, mail_id, user_id=call.caller.user_id)
+        mail = await mails.take(tx, call.caller.workspace_id, mail_id, user_id=call.caller.user_id)
         await mails.set_extractions(tx, mail, found)
         return msgspec.structs.replace(mail, extractions=found)
 

@@ -273,7 +273,7 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
     call.caller.require(Scope.SESSIONS_WRITE)
 
     async def operation(tx: Tx) -> None:
-        session = await _take(tx, call, session_id)
+        session = await _take(tx, call, session_id, opens=False)
         await remove(tx, session, at_us=call.now_us)
         await call.audit(tx, DELETE_SESSION, {"id": session.id})
 
@@ -281,7 +281,7 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
 
 
 async def remove(tx: Tx, session: Session, *, at_us: int) -> None:
-    """Remove a session that is in hand, with all that is its own; its runs stay, without it."""
+    """Remove a session that is in hand, open or not, with all that is its own; its runs stay, without it."""
     workspace_id = session.workspace_id
     await runs.orphan(tx, workspace_id, session.id, at_us=at_us)
     await waits.delete_of(tx, workspace_id, session.id)
@@ -333,8 +333,8 @@ async def _save(tx: Tx, call: Call, before: Session, after: Session, entries: Se
     return await queue.save(tx, call.author, before, after, said, reason=reason)
 
 
-async def _take(tx: Tx, call: Call, session_id: str) -> Session:
-    session = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
+async def _take(tx: Tx, call: Call, session_id: str, *, opens: bool = True) -> Session:
+    session = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id, opens=opens)
     session.require_version(call.if_match)
     return session
 

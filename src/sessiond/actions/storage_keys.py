@@ -12,11 +12,11 @@ from typing import Final
 from sessiond.core.caller import Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, InvalidInput, Locked, Unavailable
 from sessiond.core.ids import WorkspaceId
-from sessiond.crypto import STORAGE_KEY_MAX_CHARS, STORAGE_KEY_MIN_CHARS, unwrap_by_client
-from sessiond.storage import runs, seals
+from sessiond.crypto import STORAGE_KEY_MAX_CHARS, STORAGE_KEY_MIN_CHARS, NotOpened, unwrap_by_client
+from sessiond.storage import resealing, runs, seals
 from sessiond.storage.engine import Engine, T, Tx
 from sessiond.storage.events import WAITS_DUE
-from sessiond.storage.vault import root_place
+from sessiond.storage.vault import damaged, root_place
 
 STRETCHING_MAX: Final = 20  # that may wait: each takes 0.1 s of a core, whoever asks
 
@@ -55,7 +55,7 @@ class StorageKeys:
         root = await self._engine.read(lambda tx: seals.find_client_root(tx, workspace_id))
         if root is None:
             root = await self._adopt(caller, storage_key, writes=writes)
-        if root is not None:
+        if root is not None and not self._engine.vault.knows(workspace_id, root.id, storage_key):
             await self._open(workspace_id, root, storage_key)
         return root is not None and root.id != key_id
 
@@ -72,6 +72,8 @@ class StorageKeys:
             return None
         made = await self._stretched(lambda: seals.make_client_root(workspace_id, storage_key))
 
+        self._engine.vault.keep_shown(workspace_id, made.root.id, made.secret, storage_key)
+
         async def operation(tx: Tx) -> seals.Root:
             await seals.lock(tx, workspace_id)
             root = await seals.find_client_root(tx, workspace_id)
@@ -79,6 +81,9 @@ class StorageKeys:
                 root = made.root
                 await seals.insert_root(tx, workspace_id, root)
                 await seals.set_state(tx, workspace_id, key_id=root.id, changing=False)
+                after: tuple[str, str] | None = ("", "")
+                while after is not None:  # to what showed no content: keys that were made, say
+                    after = await resealing.move_answers(tx, workspace_id, root.id, after=after)
             if root is None:
                 raise Conflict("somebody else has just begun to write to this workspace", field="storage-key")
             return root
@@ -107,11 +112,18 @@ class StorageKeys:
 
 
 def unwrap(workspace_id: WorkspaceId, root: seals.Root, storage_key: str) -> bytes | None:
-    """Return a workspace's key, or None when it is another storage key's. Takes about 0.1 s."""
+    """Return a workspace's key, or None when it is another storage key's. Takes about 0.1 s.
+
+    Raises:
+        Damaged: it is that storage key's, and was changed.
+    """
     assert root.salt is not None, "it is a client's"
     assert root.verifier is not None, "it is a client's"
     place = root_place(workspace_id, root.id)
-    return unwrap_by_client(root.wrapped, root.salt, root.verifier, storage_key, place)
+    try:
+        return unwrap_by_client(root.wrapped, root.salt, root.verifier, storage_key, place)
+    except NotOpened as error:
+        raise damaged("key", root.id) from error
 
 
 def check_storage_key(storage_key: str) -> str:

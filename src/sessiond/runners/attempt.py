@@ -236,7 +236,7 @@ class Attempt:
     def _tell(self, text: str) -> None:
         lease, run = self.work.lease, self.work.run
         delta = Delta(run.id, run.attempts, self._pieces.length, text)
-        self._engine.tell(lease.workspace_id, lease.session_id, delta)
+        self._engine.tell(lease.workspace_id, lease.session_id, delta, key_id=run.key_id)
 
     def _begin_flush(self, group: asyncio.TaskGroup) -> None:
         self._flush_due = None

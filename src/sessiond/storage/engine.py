@@ -205,8 +205,13 @@ class Engine(Protocol):
         """Run a read that may take long, without holding up anyone."""
         ...
 
-    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
-        """Tell who follows a session live, in every process. Nobody waits for it, and it may be lost."""
+    def tell(
+        self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
+    ) -> None:
+        """Tell who follows a session live, in every process. Nobody waits for it, and it may be lost.
+
+        What goes to other processes is sealed with the key `key_id`, which they have who have read the session.
+        """
         ...
 
     def load(self) -> Load: ...

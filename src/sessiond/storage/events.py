@@ -15,7 +15,7 @@ from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
-from sessiond.crypto import is_sealed
+from sessiond.crypto import HEAD_BYTES, SEALED, is_sealed
 from sessiond.storage import seals
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import count_fitting
@@ -393,15 +393,18 @@ async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
     Raises:
         Damaged: a body was changed or moved, or put there in plain text; the message names the event.
     """
-    key_ids = seals.sealed_keys([row[-1] for row in rows])
-    if not key_ids and session.key_id is None:
+    if session.key_id is None and not any(row[-1][:1] == SEALED for row in rows):
         return rows
-    await seals.prepare(tx, session.workspace_id, key_ids)
-    opened, state = list[Row](), None
+    await seals.prepare(tx, session.workspace_id, seals.sealed_keys([row[-1] for row in rows]))
+    opened, state, ciphers = list[Row](), None, dict[bytes, Cipher]()
     for row in rows:
         seq, body = row[1], row[-1]
         if is_sealed(body):
-            body = await seals.open_any(tx, session.workspace_id, body, "event", session.id, seq)
+            cipher = ciphers.get(head := body[:HEAD_BYTES])
+            if cipher is None:
+                place = "event", session.id, seq
+                cipher = ciphers[head] = await seals.cipher_named(tx, session.workspace_id, body, *place)
+            body = cipher.open(body, "event", session.id, seq)
         elif session.key_id is not None:
             # In plain text it may be if its turn to be sealed has not come; as its session is now, not as it was read.
             state = state or await tx.one("session_seal", workspace=session.workspace_id, id=session.id)

@@ -13,7 +13,7 @@ from sessiond.core.ids import WorkspaceId
 from sessiond.crypto import is_sealed, key_id_of
 from sessiond.storage import seals
 from sessiond.storage.engine import Tx
-from sessiond.storage.vault import Cipher
+from sessiond.storage.vault import Cipher, damaged
 
 KEPT: Final = timedelta(hours=24)
 SWEEP_MAX: Final = 500  # rows a transaction: writers get their turn in between
@@ -51,6 +51,8 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
         raise KeyReused("this Idempotency-Key was used for another request", field="Idempotency-Key")
     if found[1] is None:
         return found[1]
+    if (bytes(found[0]) == wanted.fingerprint) == is_sealed(found[1]):  # what is sealed has a keyed one, and only that
+        raise damaged("answer", wanted.user_id, wanted.key)
     return (await _open(tx, wanted.workspace_id, found[1], wanted.user_id, wanted.key))[1]
 
 
@@ -74,7 +76,8 @@ async def reseal(tx: Tx, workspace_id: WorkspaceId, user_id: str, key: str, kept
     if root_id is not None:
         cipher = await seals.cipher_of(tx, workspace_id, root_id)
         answer, fingerprint = await _seal(tx, claim, answer, root_id), _keyed(cipher, fingerprint)
-    await tx.run("answer_rekey", **_key(claim), fingerprint=fingerprint, answer=answer)
+    # Unless it has been forgotten meanwhile, and the key was taken by another request.
+    await tx.run("answer_rekey", **_key(claim), fingerprint=fingerprint, answer=answer, kept=kept)
 
 
 async def _seal(tx: Tx, claim: Claim, answer: bytes, key_id: int) -> bytes:

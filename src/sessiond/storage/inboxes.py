@@ -18,6 +18,7 @@ from sessiond.storage.vault import damaged
 
 log: Final = logging.getLogger("sessiond.storage")
 
+_ID: Final = Inbox.__struct_fields__.index("id")
 _Told = tuple[str | None, bytes | None]
 
 
@@ -138,10 +139,10 @@ async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:
     return found
 
 
-async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[Inbox]:
+async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[str]:
     """Return inboxes that expired before a time."""
     rows = await tx.all("inboxes_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
-    return [await _row_to_inbox(tx, row) for row in rows]
+    return [row[_ID] for row in rows]
 
 
 async def find_next_expiry(tx: Tx) -> int | None:

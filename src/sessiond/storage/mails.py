@@ -49,6 +49,16 @@ async def get(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str |
     return await _row_to_mail(tx, row)
 
 
+async def take(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str | None) -> Mail:
+    """Return the mail, and keep it from changing until this transaction ends.
+
+    Raises:
+        NotFound: as `get`.
+    """
+    await tx.one("mail_lock", workspace=workspace_id, id=mail_id)
+    return await get(tx, workspace_id, mail_id, user_id=user_id)
+
+
 async def read_content(tx: Tx, mail: Mail) -> Content:
     row = await tx.one("mail_content_get", workspace=mail.workspace_id, mail_id=mail.id)
     if row is None:

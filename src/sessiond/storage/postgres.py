@@ -27,6 +27,7 @@ import msgspec
 from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
+from sessiond.crypto import NotOpened, key_id_of
 from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import (
     DELTAS_MAX,
@@ -58,7 +59,8 @@ NOTIFY_MAX_BYTES: Final = 7_900  # PostgreSQL refuses payloads of 8,000 bytes
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
 
-Told = tuple[WorkspaceId, SessionId, Delta]
+Told = tuple[WorkspaceId, SessionId, Delta | bytes]
+"""What is told of a session live; of one that is sealed, sealed."""
 
 # The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
 _LOST: Final = (
@@ -277,9 +279,17 @@ class PostgresEngine:
     async def scan(self, operation: Operation[T]) -> T:
         return await self.read(operation)
 
-    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+    def tell(
+        self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
+    ) -> None:
         self.watches.tell(workspace_id, session_id, delta)
-        self._to_tell.append((workspace_id, session_id, delta))
+        told: Delta | bytes = delta
+        if key_id is not None:
+            cipher = self.vault.find(workspace_id, key_id)
+            if cipher is None:
+                return  # forgotten, or destroyed; the log has it
+            told = cipher.seal(msgspec.json.encode(delta), "delta", session_id)
+        self._to_tell.append((workspace_id, session_id, told))
         self._notify.set()
 
     def load(self) -> Load:
@@ -435,8 +445,18 @@ class PostgresEngine:
 
     def _heard_live(self, connection: Any, pid: int, _channel: str, payload: object) -> None:
         if not connection.is_closed() and pid != connection.get_server_pid():
-            for told in msgspec.json.decode(str(payload), type=list[Told]):
-                self.watches.tell(*told)
+            for workspace_id, session_id, told in msgspec.json.decode(str(payload), type=list[Told]):
+                delta = self._open_told(workspace_id, session_id, told) if isinstance(told, bytes) else told
+                if delta is not None:
+                    self.watches.tell(workspace_id, session_id, delta)
+
+    def _open_told(self, workspace_id: WorkspaceId, session_id: SessionId, sealed: bytes) -> Delta | None:
+        """Return what was told sealed; None where its key is not in memory: whoever follows here has read the log."""
+        with suppress(NotOpened, Damaged):
+            cipher = self.vault.find(workspace_id, key_id_of(sealed))
+            if cipher is not None:
+                return msgspec.json.decode(cipher.open(sealed, "delta", session_id), type=Delta)
+        return None
 
 
 def _payloads(told: Sequence[Watched | Told]) -> list[str]:

@@ -8,15 +8,17 @@ anybody may go on with it. Nobody notices: every sealed text names the key that 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import Session
-from sessiond.crypto import SEALED, is_sealed, key_id_of, make_key_id
+from sessiond.crypto import SEALED, is_sealed, make_key_id
 from sessiond.storage import idempotency, inboxes, mails, runs, seals, sessions, waits
-from sessiond.storage.engine import Tx, Value
+from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.vault import damaged
 
 PIECE_EVENTS: Final = 300  # to a transaction: writers wait for it a few milliseconds
 PIECE_BYTES: Final = 2 * 1024 * 1024
@@ -85,12 +87,30 @@ async def count_held(tx: Tx, workspace_id: WorkspaceId) -> list[Held]:
     """Count all that is kept by the workspace's key that it is kept under, from what each text says itself."""
     roots = await _read_parents(tx, workspace_id)
     held: dict[tuple[str, int | None], int] = {}
-    rows = await tx.all("seal_heads", workspace=workspace_id, sealed=SEALED, deleted=runs.DELETED)
-    for kind, head, n in rows:
-        key_id = _HEAD.unpack(bytes(head))[1] if head is not None and len(head) == _HEAD.size else PLAIN_KEY
-        place = kind, roots.get(key_id) if key_id != PLAIN_KEY else PLAIN_KEY
+    for kind, head, n in await _read_heads(tx, workspace_id):
+        place = kind, _root_of_head(head, roots)
         held[place] = held.get(place, 0) + n
     return [Held(kind, key_id, n) for (kind, key_id), n in sorted(held.items(), key=str)]
+
+
+async def find_other(tx: Tx, workspace_id: WorkspaceId, root_id: int | None) -> str | None:
+    """Return the place of a text that is kept under another key than a workspace's; None when there is none."""
+    roots = await _read_parents(tx, workspace_id)
+    for kind, head, _ in await _read_heads(tx, workspace_id):
+        if _root_of_head(head, roots) != (root_id or PLAIN_KEY):
+            row = await tx.one("seal_place", **_TEXTS, workspace=workspace_id, kind=kind, head=head or b"")
+            return row[0] if row is not None else None
+    return None
+
+
+async def _read_heads(tx: Tx, workspace_id: WorkspaceId) -> Sequence[Row]:
+    return await tx.all("seal_heads", **_TEXTS, workspace=workspace_id)
+
+
+def _root_of_head(head: bytes | None, roots: Mapping[int, int]) -> int | None:
+    if head is None:
+        return PLAIN_KEY
+    return roots.get(_HEAD.unpack(bytes(head))[1]) if len(head) == _HEAD.size else None
 
 
 async def settled(tx: Tx, mark: int) -> bool:
@@ -106,6 +126,7 @@ async def mark(tx: Tx) -> int:
 
 
 _HEAD: Final = struct.Struct(">cq")
+_TEXTS: Final[dict[str, Value]] = {"sealed": SEALED, "deleted": runs.DELETED, "plain": b""}
 
 
 async def _read_parents(tx: Tx, workspace_id: WorkspaceId) -> dict[int, int]:
@@ -148,11 +169,14 @@ async def _move_events(tx: Tx, session: Session, seq: int) -> int:
     limit = max(1, min(PIECE_EVENTS, PIECE_BYTES // max(1, session.largest_bytes)))
     rows = await tx.all("events_to_reseal", workspace=session.workspace_id, id=session.id, seq=seq, limit=limit)
     cipher = await seals.cipher_of(tx, session.workspace_id, session.key_id) if session.key_id is not None else None
+    had_key = await tx.one(
+        "session_had_key", workspace=session.workspace_id, session=session.id, key=session.key_id or PLAIN_KEY
+    )
     values = list[dict[str, Value]]()
     for event_seq, body in rows:
-        if is_sealed(body) and key_id_of(body) == session.key_id:
-            continue
         place = "event", session.id, event_seq
+        if not is_sealed(body) and had_key is not None:
+            raise damaged(*place)  # put there in plain text: sealed, it would be believed
         plain = await seals.open_any(tx, session.workspace_id, body, *place)
         sealed = cipher.seal(plain, *place) if cipher is not None else plain
         values.append({"workspace": session.workspace_id, "id": session.id, "seq": event_seq, "body": sealed})

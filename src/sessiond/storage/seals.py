@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from sessiond.core.errors import Locked
+from sessiond.core.errors import Damaged, Locked
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.crypto import Master, NotOpened, is_sealed, key_id_of, make_key, make_key_id, wrap_by_client
 from sessiond.storage.engine import Row, Tx, Value
@@ -138,9 +139,10 @@ async def read_roots(tx: Tx, workspace_id: WorkspaceId) -> list[Root]:
 
 
 async def read_locked(tx: Tx) -> list[WorkspaceId]:
-    """Return the workspaces whose content this process cannot open now: a client holds their key."""
-    rows = await tx.all("seal_keys_of_clients")
-    return sorted({row[0] for row in rows if not tx.vault.holds(row[0], row[1])})
+    """Return the workspaces whose content this process cannot open now: a client holds their key, or a master key that
+    it was not given."""
+    rows = await tx.all("seal_keys_of_clients" if tx.vault.master is not None else "seal_keys_of_workspaces")
+    return sorted({*tx.vault.refused(), *(row[0] for row in rows if not tx.vault.holds(row[0], row[1]))})
 
 
 async def locked(tx: Tx) -> Value:
@@ -216,14 +218,37 @@ async def open_with(
         return kept
     if not is_sealed(kept):
         raise damaged(*place)
-    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+    return (await cipher_named(tx, workspace_id, kept, *place)).open(kept, *place)
 
 
 async def open_any(tx: Tx, workspace_id: WorkspaceId, kept: bytes, *place: str | int) -> bytes:
     """Return what is kept for a place, opened if it is sealed, with the key that it names itself."""
     if not is_sealed(kept):
         return kept
-    return (await _cipher_named(tx, workspace_id, kept, place)).open(kept, *place)
+    return (await cipher_named(tx, workspace_id, kept, *place)).open(kept, *place)
+
+
+async def cipher_named(tx: Tx, workspace_id: WorkspaceId, kept: bytes, *place: str | int) -> Cipher:
+    """Return the key that a sealed text names.
+
+    Raises:
+        Damaged: there is no such key; the message names the place.
+        Locked, KeyNeeded: as `cipher_of`.
+    """
+    try:
+        key_id = key_id_of(kept)
+        found = tx.vault.find(workspace_id, key_id)
+        if found is not None:
+            return found
+        row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
+    except NotOpened as error:
+        raise damaged(*place) from error
+    if row is None:
+        raise damaged(*place)
+    try:
+        return await _unwrap(tx, workspace_id, key_id, row)
+    except Damaged as error:
+        raise damaged(*place) from error
 
 
 async def prepare(tx: Tx, workspace_id: WorkspaceId, key_ids: Iterable[int | None]) -> None:
@@ -232,7 +257,8 @@ async def prepare(tx: Tx, workspace_id: WorkspaceId, key_ids: Iterable[int | Non
     if not tx.takes_arrays or len(missing) < 2:
         return
     for row in await tx.all("seal_keys_get_each", workspace=workspace_id, ids=sorted(missing)):
-        await _unwrap(tx, workspace_id, row[0], row[1:])
+        with suppress(Damaged):  # whoever needs it will say what cannot be opened with it
+            await _unwrap(tx, workspace_id, row[0], row[1:])
 
 
 async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
@@ -269,20 +295,6 @@ def sealed_keys(kept: Iterable[bytes | None]) -> set[int]:
             except NotOpened:
                 continue
     return found
-
-
-async def _cipher_named(tx: Tx, workspace_id: WorkspaceId, kept: bytes, place: Sequence[str | int]) -> Cipher:
-    try:
-        key_id = key_id_of(kept)
-        found = tx.vault.find(workspace_id, key_id)
-        if found is not None:
-            return found
-        row = await tx.one("seal_key_get", workspace=workspace_id, id=key_id)
-    except NotOpened as error:
-        raise damaged(*place) from error
-    if row is None:
-        raise damaged(*place)
-    return await _unwrap(tx, workspace_id, key_id, row)
 
 
 async def _unwrap(tx: Tx, workspace_id: WorkspaceId, key_id: int, row: Row) -> Cipher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,7 @@ HASHED: Final = ""
 
 _Details = tuple[str | None, str | None, str | None, bytes | None, bytes | None, str | None]
 _encoder: Final = msgspec.msgpack.Encoder()
+_get_details: Final = attrgetter(*DETAILS)
 _unpack_details: Final = msgspec.msgpack.Decoder(_Details).decode
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
@@ -40,17 +42,31 @@ _KEY_COLUMN: Final = Session.__struct_fields__.index("key_id")
 
 async def insert(tx: Tx, session: Session) -> Session | None:
     """Add a session, count it, and return it, with its key; None, and nothing stays, when its id is taken."""
-    key_id = None
-    state = await seals.read_state(tx, session.workspace_id)
-    if state.key_id is not None:
-        key_id = make_key_id()
-    session = msgspec.structs.replace(session, key_id=key_id)
-    row = await tx.one("session_insert", **_columns(session), key_id=key_id)
+    # What seals new sessions hardly ever changes: the statement itself finds out, and spares a look at it before.
+    under = tx.vault.newest.get(session.workspace_id)
+    while (inserted := await _insert(tx, session, under)) is None:
+        state = await seals.read_state(tx, session.workspace_id)
+        if state.key_id == under:
+            return None
+        under = tx.vault.newest[session.workspace_id] = state.key_id
+    return inserted
+
+
+async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None:
+    """Add a session with a key of its own under a workspace's, or in plain text; None if its id or that is wrong."""
+    if under is not None:
+        session = msgspec.structs.replace(session, key_id=make_key_id())
+    row = await tx.one("session_insert", **_columns(session), key_id=session.key_id, under=under)
     if row is None:
         return None
-    if key_id is not None:
+    if session.key_id is not None:
         await seals.make_session_key(
-            tx, session.workspace_id, key_id, session_id=session.id, under=state.key_id, at_us=session.created_at_us
+            tx,
+            session.workspace_id,
+            session.key_id,
+            session_id=session.id,
+            under=under,
+            at_us=session.created_at_us,
         )
     if _has_details(session):
         await put_details(tx, session)
@@ -62,7 +78,7 @@ async def insert(tx: Tx, session: Session) -> Session | None:
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
     """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    return (await _to_sessions(tx, workspace_id, [row]))[0] if row is not None else None
+    return await _open_session(tx, row) if row is not None else None
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -86,8 +102,12 @@ async def glance(tx: Tx, session: Session, *, user_id: str | None) -> Session | 
     return msgspec.structs.replace(session, last_seq=row[0], log_bytes=row[2], largest_bytes=row[3])
 
 
-async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
+async def take(
+    tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None, opens: bool = True
+) -> Session:
     """Return the session and keep it from changing until this transaction ends.
+
+    Without `opens` what is sealed of it is missing: enough to remove it, also when it cannot be opened.
 
     Raises:
         NotFound: as `get`.
@@ -96,7 +116,12 @@ async def take(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: s
     # joined to it, as they were before the wait.
     if not await lock(tx, workspace_id, session_id):
         raise NotFound("no such session")
-    return await get(tx, workspace_id, session_id, user_id=user_id)
+    if opens:
+        return await get(tx, workspace_id, session_id, user_id=user_id)
+    row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
+    if row is None:
+        raise NotFound("no such session")
+    return _to_session(row)
 
 
 async def lock(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
@@ -141,7 +166,7 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
 
 
 async def delete(tx: Tx, session: Session) -> None:
-    """Remove a session that was taken, with its log."""
+    """Remove a session that was taken, open or not, with its log."""
     await drop_metadata(tx, session)
     for statement in ("session_details_delete", "event_delete_all", "session_delete"):
         await tx.run(statement, workspace=session.workspace_id, id=session.id)
@@ -324,20 +349,25 @@ async def _to_sessions(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row]) -
         Damaged: it was changed or moved; the message names the session.
     """
     await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
-    found = []
-    for row in rows:
-        *columns, sealed = row
-        columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
-        columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
-        session = Session(*columns)
-        if session.key_id is not None:
-            session = await _open_details(tx, session, sealed)
-        found.append(session)
-    return found
+    return [await _open_session(tx, row) for row in rows]
 
 
-async def _open_details(tx: Tx, session: Session, sealed: bytes | None) -> Session:
-    if _has_details(session):  # in plain text, where nobody looks for it
+async def _open_session(tx: Tx, row: Row) -> Session:
+    session = _to_session(row)
+    return session if session.key_id is None else await _open_details(tx, session, row[-2], row[-1])
+
+
+def _to_session(row: Row) -> Session:
+    """Return a row as a session, without what is sealed of it."""
+    columns = [*row[:-2]]
+    columns[_STATUS_COLUMN] = _STATUS[columns[_STATUS_COLUMN]]
+    columns[_REGISTERED_COLUMN] = _as_bool(columns[_REGISTERED_COLUMN])
+    return Session(*columns)
+
+
+async def _open_details(tx: Tx, session: Session, sealed: bytes | None, size: int) -> Session:
+    # In plain text, where nobody looks for it; or gone, and the session's row says that there is some.
+    if _has_details(session) or (sealed is None and size):
         raise damaged("session", session.id)
     details = await seals.open_with(tx, session.workspace_id, session.key_id, sealed, "session", session.id)
     if details is None:
@@ -362,13 +392,15 @@ def _details_bytes(session: Session) -> int:
 
 def _has_details(session: Session) -> bool:
     """Whether a session has anything of what is kept apart, or sealed."""
-    return any(value is not None for value in _wide(session))
+    wide = _wide(session)
+    return wide.count(None) < len(wide)
 
 
 def _wide(session: Session) -> tuple[object, ...]:
     if session.key_id is None:
         return session.metadata, session.data, session.prompt
-    return tuple(getattr(session, name) for name in DETAILS)
+    found: tuple[object, ...] = _get_details(session)
+    return found
 
 
 def _columns(session: Session) -> dict[str, Any]:
@@ -428,6 +460,10 @@ async def put_metadata(tx: Tx, session: Session) -> None:
 
 
 async def drop_metadata(tx: Tx, session: Session) -> None:
+    """Have a session not be found by its metadata any more; one that is sealed need not be open."""
+    if session.key_id is not None:
+        await tx.run("session_metadata_hashed_delete", workspace=session.workspace_id, id=session.id)
+        return
     await tx.each("session_metadata_delete", await _metadata_rows(tx, session))
 
 

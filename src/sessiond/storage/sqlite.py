@@ -222,7 +222,9 @@ class SqliteEngine:
         finally:
             self._scans_waiting -= 1
 
-    def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
+    def tell(
+        self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
+    ) -> None:
         self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log
 
     def load(self) -> Load:

@@ -22,7 +22,7 @@ from sessiond.core.ids import WorkspaceId
 REMEMBERED_SECONDS: Final = (
     300.0  # a client that goes on talking is not asked to wait 0.1 s again; who is silent is gone
 )
-KEYS_MAX: Final = 10  # of a workspace that one operation may meet: they are changed one after the other
+REFUSED_SECONDS: Final = 30.0  # before a key is tried again that the master key does not open: it may be a service
 CIPHERS_MAX: Final = 20_000  # about 10 MB: a page of a list may open a thousand sessions
 
 
@@ -101,7 +101,11 @@ class Vault:
         self._roots: dict[tuple[WorkspaceId, int], Cipher] = {}
         self._shown: dict[tuple[WorkspaceId, int], bytes] = {}
         """A hash of what each client has shown, to know it again without stretching it."""
+        self._refused: dict[WorkspaceId, float] = {}
+        """Workspaces whose key could not be unwrapped, and until when nobody need try again."""
         self._salt = os.urandom(32)
+        self.newest: dict[WorkspaceId, int | None] = {}
+        """The key that new sessions of a workspace got when somebody last looked, None for plain text."""
 
     def find(self, workspace_id: WorkspaceId, key_id: int) -> Cipher | None:
         """Return a key that is in memory, and has not been forgotten."""
@@ -143,8 +147,9 @@ class Vault:
         try:
             secret = await asyncio.to_thread(self.master.unwrap, needed.wrapped, place)
         except crypto.NotOpened as error:
+            self._refused[needed.workspace_id] = self._clock() + REFUSED_SECONDS
             raise Unavailable(
-                "this workspace's key was wrapped by another master key than the server was started with",
+                "this workspace's key was changed, or wrapped by another master key than the server was started with",
                 retry_after_seconds=30,
             ) from error
         self.keep_root(needed.workspace_id, needed.key_id, secret)
@@ -159,9 +164,7 @@ class Vault:
         if isinstance(error, Damaged):
             if tries > 0:
                 raise error
-        elif tries > KEYS_MAX:
-            raise AssertionError("a key that was unwrapped is needed again")
-        else:
+        elif self.find(error.workspace_id, error.key_id) is None:  # else somebody else has seen to it
             await self.unwrap(error)
 
     def knows(self, workspace_id: WorkspaceId, key_id: int, storage_key: str) -> bool:
@@ -188,9 +191,17 @@ class Vault:
         """Whether a workspace's key is in memory."""
         return self.find(workspace_id, key_id) is not None
 
+    def refused(self) -> list[WorkspaceId]:
+        """Return the workspaces whose key the master key did not open a moment ago."""
+        now = self._clock()
+        return [workspace_id for workspace_id, until in list(self._refused.items()) if until > now]
+
     def forget_old(self) -> None:
         """Forget what clients have shown long ago, also where nobody asks for it."""
         now = self._clock()
+        for workspace_id, until in list(self._refused.items()):
+            if until <= now:
+                del self._refused[workspace_id]
         for place, root in list(self._roots.items()):
             if root.until is not None and root.until <= now:
                 self._forget(place)

@@ -20,6 +20,7 @@ from sessiond.storage.vault import damaged
 log: Final = logging.getLogger("sessiond.storage")
 
 _End = tuple[bytes | None, str | None]
+_ID: Final = Wait.__struct_fields__.index("id")
 _TYPE: Final = Wait.__struct_fields__.index("type")
 _STATUS: Final = Wait.__struct_fields__.index("status")
 _CRITICAL: Final = Wait.__struct_fields__.index("critical")
@@ -71,6 +72,9 @@ async def find_by_hook(tx: Tx, hook_hash: bytes) -> Wait | None:
 
 async def end(tx: Tx, wait: Wait) -> bool:
     """Write how a pending wait has ended, and tell who waits for it; False when it had ended before."""
+    if wait.session_id is None:  # in nobody's hands: it may have got another key since it was read
+        row = await tx.one("wait_lock", workspace=wait.workspace_id, id=wait.id)
+        wait = msgspec.structs.replace(wait, key_id=row[0]) if row is not None else wait
     sealed = await seal(tx, wait)
     row = await tx.one(
         "wait_end",
@@ -163,8 +167,9 @@ async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_
 
 async def delete_of(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> None:
     """Remove a session's waits, before it is deleted; whoever waits for one finds that it is gone."""
-    for wait in await read_pending(tx, workspace_id, session_id, limit=PENDING_PER_SESSION_MAX):
-        tx.wake(*watched(workspace_id, wait.id))
+    rows = await tx.all("waits_pending", workspace=workspace_id, session=session_id, limit=PENDING_PER_SESSION_MAX)
+    for row in rows:  # they need not be open
+        tx.wake(*watched(workspace_id, row[_ID]))
     await tx.run("waits_delete", workspace=workspace_id, session=session_id)
 
 

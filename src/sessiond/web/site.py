@@ -234,13 +234,7 @@ class _Exchange:
         assert self.claim is not None, "one claim was settled on"
         if found.params:
             request.params = check_params(found.params)
-        caller, storage_key = self.caller, request.storage_key
-        if (
-            caller is not None
-            and self.claim.route.content
-            and (storage_key is not None or caller.storage_key_id is not None)
-        ):
-            await site.unlock(request, caller)
+        await self._unlock(request)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
@@ -264,6 +258,16 @@ class _Exchange:
 
     def _authenticate(self, request: Request) -> Awaitable[Caller]:
         return self._site.authenticator.authenticate(request.credential, address=request.address or None)
+
+    async def _unlock(self, request: Request) -> None:
+        """Have the caller's workspace open, where a client holds its key. What shows no content does without."""
+        assert self.claim is not None, "it was settled on"
+        caller, storage_key, content = self.caller, request.storage_key, self.claim.route.content
+        if caller is None or (storage_key is None and (not content or caller.storage_key_id is None)):
+            return
+        if not content and caller.storage_key_id is None:
+            return  # nothing to be sealed, and nothing to be opened
+        await self._site.unlock(request, caller)
 
     def _settle(self, claim: Claim) -> None:
         self.claim, self.dialect = claim, claim.dialect

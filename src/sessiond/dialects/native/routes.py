@@ -253,6 +253,7 @@ ROUTES: Final = (
     Route(
         method="DELETE",
         path="/v1/agents/{agent_id}",
+        content=False,
         handler=agents.delete_agent,
         summary="Remove an agent; what is queued for it fails",
         answers={204: None} | FINDS,
@@ -296,6 +297,7 @@ ROUTES: Final = (
     Route(
         method="DELETE",
         path="/v1/keys/{key_id}",
+        content=False,
         handler=keys.revoke_key,
         summary="Revoke a key, within seconds everywhere",
         answers={204: None} | FINDS,

@@ -3,6 +3,10 @@
 select m.workspace_id, m.id, m.inbox_id, m.session_id, m.user_id, m.received_at_us, m.size, m.envelope, m.extractions, m.key_id
 from mails m
 
+-- Nobody else changes the mail until this transaction ends. See postgres.sql.
+-- name: mail_lock
+select 1 from mails where workspace_id = :workspace and id = :id
+
 -- A mail is gone with its inbox.
 -- name: mail_get
 {mail_select}

@@ -147,8 +147,42 @@ where workspace_id = :workspace and id = any (cast(:ids as bigint[]))
 select 1 from workspaces where id = :workspace
 for update
 
+-- A transaction gets its number with its first write, and may have read long before: so its beginning is what counts.
 -- name: transactions_mark
-select cast(cast(pg_current_xact_id() as text) as bigint)
+select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)
 
 -- name: transactions_settled
-select 1 where cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint) > cast(:mark as bigint)
+select 1 where not exists (
+    select 1 from pg_stat_activity
+    where datname = current_database() and usename = current_user and pid <> pg_backend_pid()
+        and extract(epoch from xact_start) * 1000000 <= cast(:mark as bigint))
+
+-- name: wait_lock
+select key_id from waits where workspace_id = :workspace and id = :id
+for update
+
+-- name: mail_lock
+select 1 from mails where workspace_id = :workspace and id = :id
+for update
+
+-- What no session keeps from changing while it is sealed anew, somebody else may have in hand.
+-- name: waits_apart_to_reseal
+{wait_select}
+where workspace_id = :workspace and session_id is null and coalesce(key_id, 0) <> :key
+order by id limit :limit
+for update
+
+-- name: mails_apart_to_reseal
+{mail_select}
+where m.workspace_id = :workspace and m.session_id is null and coalesce(m.key_id, 0) <> :key
+order by m.id limit :limit
+for update of m
+
+-- name: mails_to_reseal
+{mail_select}
+where m.workspace_id = :workspace and coalesce(m.key_id, 0) <> :key and m.inbox_id in (
+    select i.id from inboxes i
+    where i.workspace_id = :workspace and i.session_id = :session and i.session_id is not null
+)
+order by m.received_at_us, m.id limit :limit
+for update of m

@@ -21,6 +21,12 @@ select seq, body from events
 where workspace_id = :workspace and session_id = :id and seq <= :seq
 order by seq desc limit :limit
 
+-- Whether a session had another key before.
+-- name: session_had_key
+select 1 from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null
+    and id <> :key
+limit 1
+
 -- name: event_body
 update events set body = :body where workspace_id = :workspace and session_id = :id and seq = :seq
 
@@ -97,7 +103,7 @@ order by user_id, key limit :limit
 
 -- name: answer_rekey
 update idempotency set fingerprint = :fingerprint, answer = :answer
-where workspace_id = :workspace and user_id = :user and key = :key
+where workspace_id = :workspace and user_id = :user and key = :key and answer = :kept
 
 -- Keys that a session had before; what runs have that outlived another session of its name, stays.
 -- name: seal_keys_drop_of_session
@@ -114,37 +120,54 @@ delete from seal_keys where workspace_id = :workspace
 update seal_keys set kind = 'content', parent_id = :parent, wrapped = :wrapped, salt = null, verifier = null
 where workspace_id = :workspace and id = :id
 
--- What every sealed text of a workspace says of its key: the beginning of it; null of plain ones.
+-- All that is sealed of a workspace, or would be, and where it stands. Nobody sorts it, nor reads more of a text than
+-- its beginning. `:plain`, an empty text, stands for what is in columns of other types.
+-- name: sealed_texts
+select 'events' as kind, 'event ' || session_id || ' ' || seq as place, body as kept from events
+where workspace_id = :workspace
+union all select 'sessions', 'session ' || session_id, sealed from session_details
+where workspace_id = :workspace and sealed is not null
+union all select 'sessions', 'session ' || s.id, :plain from sessions s
+left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
+where s.workspace_id = :workspace
+    and (coalesce(s.name, s.user_name, s.user_email, d.prompt) is not null or coalesce(d.metadata, d.data) is not null)
+union all select 'runs', 'run ' || id || ' input', input from runs
+where workspace_id = :workspace and input is not null
+union all select 'runs', 'run ' || id || ' output', output from runs
+where workspace_id = :workspace and output is not null
+union all select 'runs', 'run ' || id || ' error', error from runs
+where workspace_id = :workspace and error is not null and error <> :deleted
+union all select 'runs', 'run ' || id || ' ask', ask from runs
+where workspace_id = :workspace and ask is not null
+union all select 'runs', 'run ' || id || ' answer', answer from runs
+where workspace_id = :workspace and answer is not null
+union all select 'waits', 'wait ' || id || ' terms', terms from waits where workspace_id = :workspace
+union all select 'waits', 'wait ' || id || ' result', result from waits
+where workspace_id = :workspace and result is not null
+union all select 'waits', 'wait ' || id || ' reason', :plain from waits
+where workspace_id = :workspace and reason is not null
+union all select 'inboxes', 'inbox ' || id, metadata from inboxes
+where workspace_id = :workspace and metadata is not null
+union all select 'inboxes', 'inbox ' || id || ' purpose', :plain from inboxes
+where workspace_id = :workspace and purpose is not null
+union all select 'mails', 'mail ' || id || ' envelope', envelope from mails where workspace_id = :workspace
+union all select 'mails', 'mail ' || id || ' extractions', extractions from mails where workspace_id = :workspace
+union all select 'mails', 'mail ' || mail_id || ' content', content from mail_contents where workspace_id = :workspace
+union all select 'mails', 'mail ' || mail_id || ' raw', raw from mail_contents where workspace_id = :workspace
+union all select 'answers', 'answer ' || user_id || ' ' || key, answer from idempotency
+where workspace_id = :workspace and answer is not null
+
+-- What all these say of their keys: the beginning of each; null of plain ones.
 -- name: seal_heads
-select 'events', case when substr(body, 1, 1) = :sealed then substr(body, 1, 9) end as head, count(*)
-from events where workspace_id = :workspace group by head
-union all
-select 'sessions', substr(d.sealed, 1, 9) as head, count(*)
-from session_details d
-where d.workspace_id = :workspace
-    and (d.sealed is not null or d.metadata is not null or d.data is not null or d.prompt is not null)
-group by head
-union all
-select 'names', null, count(*) from sessions s
-where s.workspace_id = :workspace and (s.name is not null or s.user_name is not null or s.user_email is not null)
-having count(*) > 0
-union all
-select 'runs', case when substr(coalesce(input, output, error), 1, 1) = :sealed
-    then substr(coalesce(input, output, error), 1, 9) end as head, count(*)
-from runs where workspace_id = :workspace and coalesce(input, output, error) is not null and coalesce(error, :sealed) <> :deleted
-group by head
-union all
-select 'waits', case when substr(terms, 1, 1) = :sealed then substr(terms, 1, 9) end as head, count(*)
-from waits where workspace_id = :workspace group by head
-union all
-select 'inboxes', case when substr(metadata, 1, 1) = :sealed then substr(metadata, 1, 9) end as head, count(*)
-from inboxes where workspace_id = :workspace group by head
-union all
-select 'mails', case when substr(c.raw, 1, 1) = :sealed then substr(c.raw, 1, 9) end as head, count(*)
-from mail_contents c where c.workspace_id = :workspace group by head
-union all
-select 'answers', case when substr(answer, 1, 1) = :sealed then substr(answer, 1, 9) end as head, count(*)
-from idempotency where workspace_id = :workspace and answer is not null group by head
+select kind, case when substr(kept, 1, 1) = :sealed then substr(kept, 1, 9) end as head, count(*)
+from ({sealed_texts}) as texts
+group by kind, head
+
+-- One of them that begins so; an empty `:head` means one in plain text.
+-- name: seal_place
+select place from ({sealed_texts}) as texts
+where kind = :kind and case when substr(kept, 1, 1) = :sealed then substr(kept, 1, 9) else :plain end = :head
+limit 1
 
 -- name: seal_key_parents
 select id, kind, parent_id, session_id from seal_keys where workspace_id = :workspace and id > :after

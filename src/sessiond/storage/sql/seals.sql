@@ -19,6 +19,10 @@ order by created_at_us desc, id
 -- name: seal_keys_of_clients
 select workspace_id, id from seal_keys where kind = 'client'
 
+-- Keys of workspaces, of all of them: for a process that has no master key.
+-- name: seal_keys_of_workspaces
+select workspace_id, id from seal_keys where kind in ('client', 'server')
+
 -- name: workspace_seal_state
 select key_id, key_changing from workspaces where id = :workspace
 
@@ -36,6 +40,7 @@ select 1 where exists (select 1 from sessions where workspace_id = :workspace)
     or exists (select 1 from runs where workspace_id = :workspace)
     or exists (select 1 from inboxes where workspace_id = :workspace)
     or exists (select 1 from waits where workspace_id = :workspace)
+    or exists (select 1 from mails where workspace_id = :workspace)
 
 -- Nobody else changes how a workspace is sealed until this transaction ends. See postgres.sql.
 -- name: workspace_lock

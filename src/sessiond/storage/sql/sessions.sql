@@ -5,7 +5,7 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
     s.multitask_strategy, case when s.agent_id is not null then
         exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
-    d.metadata, d.data, d.prompt, s.key_id, d.sealed
+    d.metadata, d.data, d.prompt, s.key_id, d.sealed, s.details_bytes
 from sessions s
 left join session_details d on d.workspace_id = s.workspace_id and d.session_id = s.id
 
@@ -22,13 +22,15 @@ where workspace_id = :workspace and id = :id and (cast(:user as text) is null or
 -- name: session_lock
 select 1 from sessions where workspace_id = :workspace and id = :id
 
+-- Nothing where new sessions get a key of another than `under`: whoever asks has not heard of a change.
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
     last_active_at_us, completed_at_us, expires_at_us, multitask_strategy, search_text, updated_slot, details_bytes, key_id)
-values (:workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
+select :workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_email, :accept_terms, :status,
     :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
-    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id)
+    :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id
+where (select w.key_id from workspaces w where w.id = :workspace) is not distinct from :under
 on conflict (workspace_id, id) do nothing
 returning case when agent_id is not null then
     exists (select 1 from agents a where a.workspace_id = sessions.workspace_id and a.id = sessions.agent_id) end
@@ -74,6 +76,10 @@ delete from session_details where workspace_id = :workspace and session_id = :id
 -- name: session_metadata_insert
 insert into session_metadata (workspace_id, key, value, created_at_us, session_id)
 values (:workspace, :key, :value, :created_at_us, :id)
+
+-- All that a sealed session is found by: its key is empty, see `storage/sessions.py`.
+-- name: session_metadata_hashed_delete
+delete from session_metadata where workspace_id = :workspace and session_id = :id and key = ''
 
 -- name: session_metadata_delete
 delete from session_metadata

@@ -1,21 +1,24 @@
 -- What SQLite says differently.
 
 -- The join that PostgreSQL makes costs SQLite 3.54 five times as much as these look-ups: 25 µs a row, not 5.
+-- Of a sealed session one is enough: where it has plain text, the zero says that something does not belong there.
 -- name: session_select
 select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_name, s.user_email, s.accept_terms,
     s.status, s.message_count, s.last_seq, s.log_bytes, s.largest_bytes, s.prompt_tokens, s.completion_tokens, s.parent,
     s.created_at_us, s.updated_at_us, s.last_active_at_us, s.completed_at_us, s.expires_at_us,
     s.multitask_strategy, case when s.agent_id is not null then
         exists (select 1 from agents a where a.workspace_id = s.workspace_id and a.id = s.agent_id) end,
-    case s.details_bytes when 0 then null else
+    case when s.details_bytes = 0 or s.key_id is not null then null else
         (select d.metadata from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
-    case s.details_bytes when 0 then null else
+    case when s.details_bytes = 0 or s.key_id is not null then null else
         (select d.data from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
-    case s.details_bytes when 0 then null else
+    case when s.details_bytes = 0 or s.key_id is not null then null else
         (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
     s.key_id,
     case when s.key_id is null then null else
-        (select d.sealed from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end
+        (select case when coalesce(d.metadata, d.data, d.prompt) is null then d.sealed else x'00' end
+        from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
+    s.details_bytes
 from sessions s
 
 -- SQLite has no arrays: JSON is its way to pass rows. `where true` tells its parser that the `on` is no join's.

@@ -19,6 +19,10 @@ values (:workspace, :id, :session_id, :inbox_id, :run_id, :user_id, :type, :stat
     :reason, :actor, :created_at_us, :times_out_at_us, :ended_at_us, :due_at_us, :hook_hash, :key_id)
 
 -- Once: whoever comes second finds that it has ended.
+-- Its key, which stays until this transaction ends. See postgres.sql.
+-- name: wait_lock
+select key_id from waits where workspace_id = :workspace and id = :id
+
 -- name: wait_end
 update waits set status = :status, result = :result, reason = :reason, ended_at_us = :at_us, due_at_us = null
 where workspace_id = :workspace and id = :id and status = 'pending'

@@ -42,3 +42,7 @@ alter table waits add column key_id bigint;
 -- Answers that are kept go with the session that they tell of.
 alter table idempotency add column session_id text collate "C";
 create index idempotency_by_session on idempotency (workspace_id, session_id) where session_id is not null;
+
+-- Metadata of sealed sessions is kept hashed, under an empty key. Nobody can tell what is to be removed with a session
+-- that cannot be opened; so it is found by the session.
+create index session_metadata_hashed on session_metadata (workspace_id, session_id) where key = '';
