@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Call, nobody
 from sessiond.core.agent import ECHO, Agent, NewAgent
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
@@ -47,7 +47,7 @@ async def register(
         await agents.update(tx, agent)
         return Registered(replace(agent, created_at_us=before.created_at_us), new=False)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 async def get(call: Call, agent_id: str) -> Agent:
@@ -95,7 +95,7 @@ async def remove(call: Call, agent_id: str, answer: Callable[[None], A]) -> A:
         if not await agents.delete(tx, call.caller.workspace_id, agent_id):
             raise NotFound("no such agent")
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 def _require_host(call: Call, agent: Agent) -> None:

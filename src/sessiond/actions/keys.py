@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Call, nobody
 from sessiond.core.caller import Key, Scope
 from sessiond.core.errors import InvalidInput, NotFound
 from sessiond.core.ids import KeyId
@@ -50,7 +50,7 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
         await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
         return made
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 def make_key(call: Call, new: NewKey) -> MadeKey:
@@ -97,4 +97,4 @@ async def revoke(call: Call, key_id: str, answer: Callable[[None], A]) -> A:
         if not await keys.revoke(tx, call.caller.workspace_id, key_id, at_us=call.now_us):
             raise NotFound("no such key")
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 DELETE_SESSION: Final = "deleteSession"
+DELETE_INBOX: Final = "deleteInbox"
+ERASE: Final = "erase"
 
 
 class AuditEntry(msgspec.Struct, frozen=True):

@@ -33,3 +33,11 @@ async def read_page(tx: Tx, workspace_id: WorkspaceId, *, limit: int, offset: in
     # Numbered without gaps, so the offset is a number too and nothing is counted off.
     rows = await tx.all("audit_list", workspace=workspace_id, newest=total - offset, limit=limit)
     return [AuditEntry(*row) for row in rows], total
+
+
+async def read_last_seq(tx: Tx, workspace_id: WorkspaceId) -> int:
+    """Return the number of the entry that was added last; in the transaction that added one, of that one."""
+    row = await tx.one("audit_total", workspace=workspace_id)
+    assert row is not None, "a caller's workspace exists"
+    seq: int = row[0]
+    return seq

@@ -7,28 +7,38 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.errors import NotFound
+from sessiond.core.errors import NotFound, Unavailable
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
-from sessiond.storage import events
+from sessiond.storage import events, trash
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
 from sessiond.storage.slots import slot_of
+from sessiond.storage.trash import Trash
 
 SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
+GOES_AT_ONCE_EVENTS: Final = 500  # of a log that is deleted: they hold up other writers for some milliseconds
 _STATUS: Final = {str(status): status for status in Status}
 _STATUS_COLUMN: Final = Session.__struct_fields__.index("status")
 _REGISTERED_COLUMN: Final = Session.__struct_fields__.index("agent_registered")
 
 
 async def insert(tx: Tx, session: Session) -> Session | None:
-    """Add a session, count it, and return it; None, and nothing happens, when its id is taken."""
+    """Add a session, count it, and return it; None, and nothing happens, when its id is taken.
+
+    Its log begins in the same transaction.
+
+    Raises:
+        Unavailable: the log of one that had its id is still being removed.
+    """
     row = await tx.one("session_insert", **_columns(session))
     if row is None:
+        if await trash.has(tx, session.workspace_id, trash.SESSION, session.id):
+            raise Unavailable(events.BEING_REMOVED, retry_after_seconds=events.REMOVAL_SECONDS)
         return None
     if _details_bytes(session):
         await _put_details(tx, session)
@@ -118,12 +128,22 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     return msgspec.structs.replace(after, agent_registered=registered if after.agent_id is not None else None)
 
 
-async def delete(tx: Tx, session: Session) -> None:
-    """Remove a session that was taken, with its log."""
+async def delete(tx: Tx, session: Session, *, leaves: bool = False, erasure_id: str | None = None) -> None:
+    """Remove a session that was taken. Nobody can read its log from now on, which goes with it or is left in the trash.
+
+    `leaves`: something else is left of it, to be removed a piece at a time.
+    """
+    place = {"workspace": session.workspace_id, "id": session.id}
     await tx.each("session_metadata_delete", _metadata_rows(session))
-    for statement in ("session_details_delete", "event_delete_all", "session_delete"):
-        await tx.run(statement, workspace=session.workspace_id, id=session.id)
+    for statement in ("session_details_delete", "session_delete"):
+        await tx.run(statement, **place)
     _tally(tx, session, -1)
+    if session.last_seq <= GOES_AT_ONCE_EVENTS and session.log_bytes <= PAGE_MAX_BYTES:
+        await tx.run("event_delete_until", **place, seq=session.last_seq)
+    else:
+        leaves = True
+    if leaves:
+        await trash.put(tx, Trash(session.workspace_id, trash.SESSION, session.id, erasure_id))
 
 
 async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[WorkspaceId, str]]:
@@ -139,6 +159,18 @@ async def find_next_expiry(tx: Tx) -> int | None:
 async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[str]:
     """Return sessions that ended before a time, the first first."""
     rows = await tx.all("sessions_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def read_ids_of_user(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> list[str]:
+    """Return the ids of a user's sessions that were made up to a time, the first first."""
+    rows = await tx.all("sessions_of_user", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def read_ids_of_parent(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
+    """Return the ids of sessions that replay a session."""
+    rows = await tx.all("sessions_of_parent", workspace=workspace_id, parent=session_id, limit=limit)
     return [row[0] for row in rows]
 
 
