@@ -24,7 +24,7 @@ from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, 
 from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import audit, events, idempotency, inboxes, removal, runs, sessions, waits
+from sessiond.storage import audit, events, inboxes, removal, runs, sessions, waits
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -284,18 +284,14 @@ async def remove(tx: Tx, session: Session, *, at_us: int, erasure_id: str | None
 
     Nobody sees any of it from now on. What there is too much of to go at once is left in the trash.
     """
-    workspace_id, limit = session.workspace_id, removal.ROWS_MAX
+    workspace_id = session.workspace_id
     await runs.orphan(tx, workspace_id, session.id, at_us=at_us)
     await waits.delete_of(tx, workspace_id, session.id)
-    some_removed = [
-        await runs.orphan_some(tx, workspace_id, session.id, limit=limit),
-        await waits.remove_some(tx, workspace_id, session.id, limit=limit),
-        await idempotency.forget_some(tx, workspace_id, session.id, limit=limit),
-    ]
+    leaves = await removal.remove_beside_log(tx, workspace_id, session.id)
     inbox_ids, mail_count = await inboxes.read_ids(tx, workspace_id, session.id, limit=PER_SESSION_MAX), 0
     for inbox_id in inbox_ids:
         mail_count += await inboxes.delete(tx, workspace_id, inbox_id, erasure_id=erasure_id) or 0
-    await sessions.delete(tx, session, leaves=max(some_removed) == limit, erasure_id=erasure_id)
+    await sessions.delete(tx, session, leaves=leaves, erasure_id=erasure_id)
     tx.wake(workspace_id, session.id)
     return Removed(inboxes=len(inbox_ids), mails=mail_count)
 

@@ -36,11 +36,20 @@ async def _events(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> int:
     return await events.remove_some(tx, workspace_id, session_id, limit=ROWS_MAX)
 
 
+BESIDE_LOG: Final[tuple[Remover, ...]] = (_waits, _runs, _answers)
+"""What belongs to a session, has no bound, and is seen only through the session's row."""
+
 # One after the other: the next begins when the one before has nothing left.
 REMOVERS: Final[Mapping[str, tuple[Remover, ...]]] = {
     trash.INBOX: (_mails,),
-    trash.SESSION: (_waits, _runs, _answers, _events),
+    trash.SESSION: (*BESIDE_LOG, _events),
 }
+
+
+async def remove_beside_log(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
+    """Remove some of what belongs to a session that is deleted in this transaction; return whether more may be left."""
+    removed = [await remover(tx, workspace_id, session_id) for remover in BESIDE_LOG]
+    return max(removed) >= ROWS_MAX
 
 
 async def remove_piece(tx: Tx) -> int:

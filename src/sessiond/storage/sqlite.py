@@ -55,6 +55,8 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
             connection.execute("pragma query_only = on")
         else:
             _use_wal(connection)
+            # What is removed is overwritten in the file: else it would stand there until the place is needed again.
+            connection.execute("pragma secure_delete = on")
         connection.create_scalar_function("now_us", _now_us, 0)
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma cache_size = -{CACHE_KIB}")

@@ -67,11 +67,11 @@ def test_a_users_own_key_erases_that_user_and_no_other(tenant: Tenant, client: h
 
     with (
         tenant.make_key(user_id="ada", scopes=scopes).client() as bound,
-        tenant.make_key(scopes=scopes).client() as all,
+        tenant.make_key(scopes=scopes).client() as unbound,
     ):
         for refused in (
             bound.delete("/v1/users/bob/data"),
-            all.delete("/v1/users/ada/data"),
+            unbound.delete("/v1/users/ada/data"),
             bound.get("/v1/erasures"),
         ):
             assert refused.status_code == 403
