@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sessiond.actions import audit, erasures, expiry, inboxes, mails, runs, sessions, waits
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES, Scope
-from sessiond.core.erasure import Receipt, Subject, add_to_digest, hash_subject
+from sessiond.core.erasure import Receipt, Subject, add_to_digest, hash_subject, signed_part
 from sessiond.core.errors import Forbidden, InvalidInput, NotFound, PreconditionFailed, TooLarge
 from sessiond.core.ids import SessionId
 from sessiond.core.inbox import NewInbox
@@ -21,6 +21,7 @@ from sessiond.core.metadata import pack_data, pack_metadata
 from sessiond.core.run import RunFilter
 from sessiond.core.session import NewSession, Session
 from sessiond.core.wait import NewWait, Terms, WaitType
+from sessiond.crypto import make_signing_key, sign
 from sessiond.storage import counts
 from sessiond.storage import erasures as stored_erasures
 from sessiond.storage.engine import Engine, Tx
@@ -494,6 +495,21 @@ async def test_a_receipt_of_another_key_is_nobodys_but_its_own(engine: Engine) -
     forged = replace(here, public_key=there.public_key, signature=there.signature)
     with pytest.raises(InvalidInput):
         erasures.verify(msgspec.json.encode(forged))
+
+
+async def test_what_somebody_has_signed_with_a_key_of_their_own_is_read_with_care(engine: Engine) -> None:
+    await make_workspaces(engine)
+    given = await erasures.erase_user(Call(engine, ME), ADA_ID)
+    key = make_signing_key()
+    forged = replace(given, public_key=base64.b64encode(key.public).decode())
+    forged = replace(forged, subject=replace(forged.subject, salt="no hexadecimal"))
+    signature = sign(key, signed_part(msgspec.to_builtins(forged)))
+    forged = replace(forged, signature=base64.b64encode(signature).decode())
+
+    with pytest.raises(InvalidInput, match=r"subject\.id"):
+        erasures.verify(msgspec.json.encode(forged))
+    with pytest.raises(InvalidInput, match="another key"):
+        erasures.verify(msgspec.json.encode(forged), public_key=given.public_key)
 
 
 async def test_an_erased_session_has_no_key_any_more(engine: Engine, database: str) -> None:

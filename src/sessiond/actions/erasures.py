@@ -282,8 +282,8 @@ async def _erase_inboxes(call: Call, begun: Erasure) -> bool:
             found = await stored_inboxes.read_alone(tx, workspace_id, user_id, until_us=until_us, limit=INBOXES_MAX)
             for inbox in found:
                 mails = await inboxes.remove(tx, call.author, inbox, places=places, erasure_id=erasure.id)
-                if mails is not None:
-                    erasure = replace(erasure, counts=erasure.counts.plus(inboxes=1, mails=mails))
+                counts = erasure.counts.plus(inboxes=int(mails is not None), mails=mails or 0)
+                erasure = replace(erasure, counts=counts)
             return erasure, len(found)
 
         return await _do(call, begun, piece)

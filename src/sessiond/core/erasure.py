@@ -118,8 +118,7 @@ def add_to_digest(digest: bytes, session_id: str) -> bytes:
 
 
 def signed_part(receipt: dict[str, Any]) -> bytes:
-    """Return what is signed of a receipt: JSON with sorted names and no spaces, in UTF-8."""
+    """Return what is signed of a receipt, as JSON has it: with sorted names and no spaces, in UTF-8."""
     part = {name: value for name, value in receipt.items() if name not in UNSIGNED}
-    if isinstance(subject := part.get("subject"), dict):
-        part["subject"] = {name: value for name, value in subject.items() if name != "id"}
+    part["subject"] = {name: value for name, value in receipt["subject"].items() if name != "id"}
     return msgspec.json.encode(part, order="deterministic")
