@@ -22,7 +22,7 @@ from sessiond.core.run import RunFilter
 from sessiond.core.session import NewSession, Session
 from sessiond.core.wait import NewWait, Terms, WaitType
 from sessiond.crypto import make_signing_key, sign
-from sessiond.storage import counts
+from sessiond.storage import counts, removal
 from sessiond.storage import erasures as stored_erasures
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, make_workspaces, retried, text
@@ -386,6 +386,24 @@ async def test_many_runs_of_a_session_go_some_at_a_time(
 
     assert receipt.counts.runs == len(await query(database, "select 1 from runs where input is null"))
     assert {row[0] for row in await query(database, "select status from runs")} == {"completed", "cancelled"}
+
+
+async def test_runs_of_a_session_that_is_just_being_removed_are_emptied_too(
+    engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_workspaces(engine)
+    await register(engine, "a")
+    await make_session(engine, "s")
+    for number in range(5):
+        await append(engine, "s", f"{MARK} {number}")
+    await finish_runs(engine, database)
+    monkeypatch.setattr(removal, "ROWS_MAX", 2)
+    await sessions.delete(Call(engine, ME), "s", itself)
+    assert len(await query(database, "select 1 from runs where session_id = 's'")) > 2
+
+    await erasures.erase_user(Call(engine, ADA), ADA_ID)
+
+    assert "runs" not in {place.partition(".")[0] for place in await places_of(engine, database, MARK)}
 
 
 async def test_sessions_with_long_logs_go_few_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

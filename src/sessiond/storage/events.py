@@ -21,7 +21,7 @@ from sessiond.storage.slots import slot_of
 WAITS_DUE: Final[Watched] = (WorkspaceId(""), SessionId("waits"))
 """What the sweeper watches: some wait is to be looked at sooner than it knew. No workspace has an empty id."""
 BEING_REMOVED: Final = "the log of a session that had this id is still being removed: try again in a moment"
-REMOVAL_SECONDS: Final = 2  # in which some 20,000 events go
+REMOVAL_SECONDS: Final = 2  # in which some 10,000 events go
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):

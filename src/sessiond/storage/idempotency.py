@@ -46,7 +46,7 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
     found = await tx.one("idempotency_get", **_key(wanted))
     # Overwritten, or about to be.
     if found is not None and (found[0] == NOTHING or (found[1] is None and found[2] is not None)):
-        raise NotFound("the session that this Idempotency-Key was used for was deleted", field="Idempotency-Key")
+        raise NotFound("what this Idempotency-Key was used for was deleted", field="Idempotency-Key")
     if found is None or bytes(found[0]) != wanted.fingerprint:
         raise KeyReused("this Idempotency-Key was used for another request", field="Idempotency-Key")
     answer: bytes = found[1]

@@ -111,6 +111,12 @@ async def empty_open(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, at_u
     return len(await tx.all("runs_empty_open", workspace=workspace_id, session=session_id, at_us=at_us))
 
 
+async def find_left(tx: Tx, workspace_id: WorkspaceId, user_id: str) -> str | None:
+    """Return the id of a session that was deleted and from which not all of a user's runs have been taken away yet."""
+    row = await tx.one("runs_left_in", workspace=workspace_id, user=user_id)
+    return row[0] if row is not None else None
+
+
 async def empty_some_alone(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> int:
     """Like `empty_some`, for runs of a user that were asked for up to a time and whose session was deleted before."""
     rows = await tx.all("runs_empty_alone", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)

@@ -76,6 +76,12 @@ update runs set session_id = null, user_id = null, input = null, output = null, 
 where workspace_id = :workspace and session_id = :session and status in ('queued', 'running', 'waiting')
 returning id
 
+-- A session that was deleted and still has runs of a user.
+-- name: runs_left_in
+select r.session_id from trash t
+join runs r on r.workspace_id = t.workspace_id and r.session_id = t.id and r.session_id is not null
+where t.workspace_id = :workspace and t.kind = 'session' and r.user_id = :user limit 1
+
 -- Of sessions that were deleted before.
 -- name: runs_empty_alone
 update runs set user_id = null, input = null, output = null, error = null, ask = null, answer = null
