@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidTag
+import msgspec
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PREFIX: Final = "sd_"  # lets people and secret scanners recognise a key
@@ -52,6 +54,13 @@ class NotOpened(Exception):
 
 class SecretError(Exception):
     """A key that somebody set up cannot be used; the message says which, and never what it is."""
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """A pair of Ed25519, each half as 32 bytes."""
+
+    public: bytes
+    private: bytes
 
 
 def make_secret() -> str:
@@ -218,3 +227,27 @@ def unwrap_by_client(wrapped: bytes, salt: bytes, verifier: bytes, storage_key: 
 def _stretch(storage_key: str, salt: bytes) -> tuple[bytes, bytes]:
     stretched = hashlib.scrypt(storage_key.encode("utf-8", "surrogateescape"), salt=salt, dklen=64, **_SCRYPT)
     return stretched[:KEY_BYTES], hashlib.sha256(stretched[KEY_BYTES:]).digest()
+
+
+def make_salt() -> bytes:
+    """Return what makes a hash of something short hard to guess."""
+    return secrets.token_bytes(16)
+
+
+def make_signing_key() -> SigningKey:
+    private = Ed25519PrivateKey.generate()
+    return SigningKey(public=private.public_key().public_bytes_raw(), private=private.private_bytes_raw())
+
+
+def sign(key: SigningKey, text: bytes) -> bytes:
+    """Return the signature of a text, 64 bytes."""
+    return Ed25519PrivateKey.from_private_bytes(key.private).sign(text)
+
+
+def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
+    """Whether a text was signed by whoever has the private half of a key, and is as it was then."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sessiond.actions import expiry, waits
 from sessiond.actions.waits import SWEEP_MAX, Swept
 from sessiond.core.errors import SessiondError, Unavailable
-from sessiond.storage import clock, counts, idempotency
+from sessiond.storage import clock, counts, idempotency, trash
 from sessiond.storage.engine import Engine, Operation, Tx, Watch
 from sessiond.storage.events import WAITS_DUE
 
@@ -70,10 +70,14 @@ class Sweeper:
         return 0.0 if swept.ended or expired else BUSY_SECONDS
 
     async def _clean(self) -> None:
-        while True:
-            for chore in (self._forget_answers, self._forget_counts, self._delete_ended, self._empty_trash):
-                await self._try(chore)
-            await asyncio.sleep(CLEAN_SECONDS)
+        with self._engine.watches.open(*trash.PUT) as news:
+            while True:
+                for chore in (self._forget_answers, self._forget_counts, self._delete_ended, self._empty_trash):
+                    await self._try(chore)
+                until = asyncio.get_running_loop().time() + CLEAN_SECONDS
+                while (left := until - asyncio.get_running_loop().time()) > 0 and await news.wait(left):
+                    # What nobody sees any more is not to lie about, and whoever wants its id again waits for it.
+                    await self._try(self._empty_trash)
 
     async def _forget_answers(self) -> None:
         await self._all(lambda tx, now_us: idempotency.sweep(tx, at_us=now_us), idempotency.SWEEP_MAX)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import encryption, runs, sessions, waits
-from sessiond.actions.call import Call, itself
+from sessiond.actions.call import Call, itself, nobody
 from sessiond.actions.encryption import Mode
 from sessiond.core.event import Event
 from sessiond.core.inbox import InboxFilter
@@ -60,7 +60,7 @@ async def fill(engine: Engine) -> None:
     )
     for number in range(RETRIES):
         call = Call(engine, ME, retry=retried(f"key-{number}"))
-        await call.write(_say_done, itself)
+        await call.write(_say_done, itself, about=nobody)
     await sessions.create(Call(engine, ME), said, itself, session_id="s", messages=[text("first")])
     await working.do_one(engine, "an output")
     await working.send(engine, "second")
@@ -101,7 +101,7 @@ async def picture(engine: Engine) -> dict[str, Any]:
     """Return all that a workspace holds, opened, without the keys it is sealed with."""
     seen = await engine.scan(_look)
     calls = [Call(engine, ME, retry=retried(f"key-{number}")) for number in range(RETRIES)]
-    answers = [await call.write(_say_anew, itself) for call in calls]
+    answers = [await call.write(_say_anew, itself, about=nobody) for call in calls]
     found = await sessions_by_metadata(engine)
     return seen | {"answers": answers, "found": found}
 

@@ -13,6 +13,7 @@ import pytest
 from sessiond.actions import (
     agents,
     audit,
+    erasures,
     events,
     inboxes,
     keys,
@@ -129,6 +130,7 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     sessions.complete: (WRITE, lambda call, session: sessions.complete(call, session.id, itself)),
     sessions.fail: (WRITE, lambda call, session: sessions.fail(call, session.id, itself)),
     sessions.delete: (WRITE, lambda call, session: sessions.delete(call, session.id, itself)),
+    erasures.erase_session: (WRITE, lambda call, session: erasures.erase_session(call, session.id)),
     messages.append: (WRITE, lambda call, session: messages.append(call, session.id, [text("x")], itself)),
     messages.get: (READ, lambda call, session: messages.get(call, session.id, f"msg_2.{session.id}")),
     events.read_page: (READ, lambda call, session: events.read_page(call, session.id, limit=10)),
@@ -182,6 +184,9 @@ ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     keys.read_page: (ADMIN, lambda call, _: keys.read_page(call, limit=10)),
     keys.revoke: (ADMIN, lambda call, _: keys.revoke(call, "key_1", itself)),
     audit.read_page: (ADMIN, lambda call, _: audit.read_page(call, limit=10)),
+    erasures.erase_user: (ADMIN, lambda call, _: erasures.erase_user(call, "nobody")),
+    erasures.get: (ADMIN, lambda call, _: erasures.get(call, "era_none")),
+    erasures.read_page: (ADMIN, lambda call, _: erasures.read_page(call, limit=10)),
     runs.read_page: (READ, lambda call, _: runs.read_page(call, RunFilter(), limit=10)),
     runs.start_in: (WRITE, lambda call, _: _start_in(call, "newer")),
     runs.read_all: (READ, lambda call, _: gathered(runs.read_all(call, RunFilter()))),
@@ -207,7 +212,7 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 def test_every_action_is_in_these_tables() -> None:
     known = ON_A_SESSION | ON_A_RUN | ON_AN_INBOX | ON_A_MAIL | ON_A_WAIT | REMOVES | ON_A_WORKSPACE
-    for module in (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits):
+    for module in (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures):
         for action in public_actions(module):
             assert action in known, f"{module.__name__}.{action.__name__}"
 

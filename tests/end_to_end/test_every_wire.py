@@ -338,8 +338,8 @@ CONDITIONAL: Final = [
     for claim in ASKED
     if claim.route.method in ("PATCH", "DELETE")
     and action_of(claim) not in NEVER
-    # Keys, agents, inboxes and waits have no versions.
-    and not {"key_id", "agent_id", "inbox_id", "inboxId", "waitId"} & set(params_of(claim))
+    # Keys, agents, inboxes, waits and users have no versions.
+    and not {"key_id", "agent_id", "inbox_id", "inboxId", "waitId", "user_id"} & set(params_of(claim))
 ]
 BODY: Final[Mapping[str, Mapping[str, Any]]] = {
     "create_session": {"agent_id": "a", "agentId": "a", "userName": "me", "userEmail": "me@here.example", "name": "n"},

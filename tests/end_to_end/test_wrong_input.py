@@ -52,6 +52,8 @@ MINE: Final = {
     "inboxId": "inb_none",
     "messageId": "msg_none",
     "waitId": "wait_none",
+    "user_id": "nobody",
+    "erasure_id": "era_none",
     "secret": "none",
 }
 MAIL_PATHS: Final = tuple(

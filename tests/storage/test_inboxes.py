@@ -27,7 +27,9 @@ OF_SESSIONS: Final = {
     "sessions_expired",
     "sessions_next_expiry",
     "sessions_kept_long",
-    "event_delete_some",
+    "sessions_of_user",
+    "sessions_of_parent",
+    "event_delete_until",
 }
 
 
@@ -99,7 +101,7 @@ async def test_an_inbox_expires_once(engine: Engine) -> None:
 async def test_a_deleted_inbox_is_left_to_be_emptied(engine: Engine) -> None:
     await insert(engine, FULL)
 
-    assert [await engine.write(lambda tx: inboxes.delete(tx, WORKSPACE, "full")) for _ in range(2)] == [True, False]
+    assert [await engine.write(lambda tx: inboxes.delete(tx, WORKSPACE, "full")) for _ in range(2)] == [3, None]
 
     thrown = Trash(WORKSPACE, "inbox", "full")
     assert await engine.read(trash.find) == thrown
@@ -139,8 +141,10 @@ async def test_of_many_sessions_those_are_locked_that_are_there(engine: Engine) 
 
 async def test_no_statement_of_an_inbox_reads_a_table_through(database: str, engine: Engine) -> None:
     statements = load_statements(engine.name)
-    names = [name for file in ("inboxes", "trash") for name in statements_of(SQL / f"{file}.sql")]
-    more = {"sessions_lock_free_each", "session_note_each"} & statements.keys()
+    names = [
+        name for file in ("inboxes", "trash", "erasures", "idempotency") for name in statements_of(SQL / f"{file}.sql")
+    ]
+    more = {"sessions_lock_free_each", "session_note_each", "event_insert_new"} & statements.keys()
     for name in {*names, *OF_SESSIONS, *more}:
         steps = await read_through(database, statements[name])
         assert [step for step in steps if " w" not in step] == [] or name in FIRST_OF_ALL, (name, steps)

@@ -150,7 +150,7 @@ async def test_a_session_is_nobodys_in_another_workspace_or_for_another_user(eng
 
 async def test_a_deleted_session_leaves_no_row_in_any_table(engine: Engine, database: str) -> None:
     await add(engine, full_session("s"), full_session("t"))
-    await change(engine, "s", status=Status.ACTIVE, completed_at_us=None, metadata=b'{"a":"z"}')
+    await change(engine, "s", status=Status.ACTIVE, completed_at_us=None, log_bytes=9, metadata=b'{"a":"z"}')
     await append(engine, make_append("s", *said("x", "y")))
 
     await remove(engine, "s")

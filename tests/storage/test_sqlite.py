@@ -16,7 +16,7 @@ from sessiond.storage import sessions, sqlite
 from sessiond.storage.engine import Tx
 from sessiond.storage.migrate import migrate_sqlite
 from sessiond.storage.sqlite import SCANS_WAITING_MAX, SqliteEngine
-from tests.storage.making import WORKSPACE, add, append, find, make_append, make_session, must_find, said
+from tests.storage.making import WORKSPACE, add, append, find, make_append, make_session, must_find, remove, said
 
 
 @pytest.fixture
@@ -136,3 +136,22 @@ async def test_the_log_is_started_over_once_its_readers_let_it(
 
     assert grown > 256 * 1024
     assert engine._log_path.stat().st_size < 256 * 1024
+
+
+async def test_what_was_removed_is_not_in_the_file_any_more(path: Path) -> None:
+    def is_in_the_file() -> bool:
+        return b"Geheimnis" in path.read_bytes()
+
+    engine = await SqliteEngine.open(path, queue_max=1_000)
+    await add(engine, *(make_session(f"s{number}", user_name="Geheimnis") for number in range(20)))
+    for number in range(20):
+        await append(engine, make_append(f"s{number}", *said(*["Geheimnis " * 100] * 30)))
+    await engine.close()
+    assert is_in_the_file()
+
+    engine = await SqliteEngine.open(path, queue_max=1_000)
+    for number in range(20):
+        await remove(engine, f"s{number}")
+    await engine.close()
+
+    assert not is_in_the_file()

@@ -71,6 +71,7 @@ async def test_a_wait_comes_back_as_it_was_kept(engine: Engine) -> None:
         times_out_at_us=NOW + 1,
         ended_at_us=NOW + 2,
     )
+    await add(engine, make_session("s"))
     await insert(engine, bare)
     await engine.write(lambda tx: waits.insert(tx, full, hook_hash=b"hash"))
 
@@ -199,6 +200,7 @@ async def test_what_may_be_ended_by_a_mail_is_found(engine: Engine) -> None:
 
 async def test_a_run_s_and_a_session_s_waits_are_read_in_their_order(engine: Engine) -> None:
     made = [make_wait(f"w{9 - n}", "s", run_id=RunId("r"), created_at_us=NOW + n) for n in range(3)]
+    await add(engine, make_session("s"))
     await insert(engine, *made, make_wait("x"))
 
     assert await engine.read(lambda tx: waits.read_of_run(tx, WORKSPACE, RunId("r"), limit=9)) == made

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Call, nobody
 from sessiond.core.agent import ECHO, Agent, NewAgent
 from sessiond.core.audit import CREATE_AGENT, DELETE_AGENT, UPDATE_AGENT
 from sessiond.core.caller import Scope
@@ -49,7 +49,7 @@ async def register(
         await call.audit(tx, UPDATE_AGENT, {"id": agent.id, "runner": agent.runner})
         return Registered(replace(agent, created_at_us=before.created_at_us), new=False)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 async def insert(tx: Tx, call: Call, agent: Agent) -> bool:
@@ -106,7 +106,7 @@ async def remove(call: Call, agent_id: str, answer: Callable[[None], A]) -> A:
             raise NotFound("no such agent")
         await call.audit(tx, DELETE_AGENT, {"id": agent_id})
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 def _require_host(call: Call, agent: Agent) -> None:

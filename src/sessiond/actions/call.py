@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import uuid_utils
@@ -24,6 +24,27 @@ A = TypeVar("A")
 def itself(result: T) -> T:
     """The answer of a caller who wants what the action made, as it is."""
     return result
+
+
+class Told(Protocol):
+    """What an answer tells of: something of a session or, where it has none, of a user."""
+
+    @property
+    def session_id(self) -> str | None: ...
+
+    @property
+    def user_id(self) -> str | None: ...
+
+
+class About(msgspec.Struct, frozen=True):
+    """A session, told of; without one, nobody."""
+
+    session_id: str | None = None
+    user_id: str | None = None
+
+
+def nobody(_result: object) -> None:
+    """What an answer tells of that tells of no session and no user."""
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -111,11 +132,14 @@ class Call:
             result=result,
         )
 
-    async def write(self, operation: Operation[T], answer: Callable[[T], A]) -> A:
+    async def write(self, operation: Operation[T], answer: Callable[[T], A], *, about: Callable[[T], Told | None]) -> A:
         """Run a write, once however often it is asked for under one idempotency key.
+
+        `about` says what the answer tells of: when that is deleted, the answer that is kept goes too.
 
         Raises:
             KeyReused: the key was used for another request.
+            NotFound: the key was used for a session that was deleted.
             Unavailable: as `Engine.write`.
         """
         retry = self.retry
@@ -128,8 +152,10 @@ class Call:
             if kept is not None:
                 again: A = retry.unpack(kept)
                 return again
-            made = answer(await operation(tx))
-            await idempotency.keep_answer(tx, claim, retry.pack(made))
+            result = await operation(tx)
+            made, told = answer(result), about(result) or About()
+            packed = retry.pack(made)
+            await idempotency.keep_answer(tx, claim, packed, session_id=told.session_id, user_id=told.user_id)
             return made
 
         return await self.engine.write(once)

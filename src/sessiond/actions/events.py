@@ -97,25 +97,27 @@ async def read_log(
         return await sessions.get(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id)
 
     session = await call.engine.read(find)
-    rows = min(passing(session), session.last_seq)
+    short = is_short(session, min(passing(session), session.last_seq))
 
     async def operation(tx: Tx) -> LogPage[E]:
         found = await page(tx, session)
-        await require_still(tx, call, session)
+        await require_still(tx, call, session, short=short)
         return found
 
-    return await (call.engine.read if is_short(session, rows) else call.engine.scan)(operation)
+    return await (call.engine.read if short else call.engine.scan)(operation)
 
 
-async def require_still(tx: Tx, call: Call, session: Session) -> None:
-    """Check, behind what was read of a session, that it was this caller's session that was read.
+async def require_still(tx: Tx, call: Call, session: Session, *, short: bool) -> None:
+    """Check, behind what was read of a session, that it was this caller's session that was read, and all of it.
 
-    It was found in a snapshot of its own: by now it may have been deleted, and made again by another user.
+    It was found in a snapshot of its own: by now it may have been deleted, and made again by another user. Where the
+    read was not `short` it may have waited until some of a deleted log was removed.
 
     Raises:
         NotFound: it is not there any more, or another user's.
     """
-    if call.caller.user_id is not None and await sessions.glance(tx, session, user_id=call.caller.user_id) is None:
+    doubtful = call.caller.user_id is not None or not short
+    if doubtful and await sessions.glance(tx, session, user_id=call.caller.user_id) is None:
         raise NotFound("no such session")
 
 
@@ -164,13 +166,14 @@ async def follow(
             return await sessions.glance(tx, session, user_id=call.caller.user_id)
 
         async def read(now: Session) -> list[Event]:
+            short = is_short(now, min(FOLLOW_BATCH, now.last_seq - position))
+
             async def page(tx: Tx) -> list[Event]:
                 found = await events.read_page(tx, now, after=position, limit=FOLLOW_BATCH)
-                await require_still(tx, call, now)
+                await require_still(tx, call, now, short=short)
                 return found.events
 
-            rows = min(FOLLOW_BATCH, now.last_seq - position)
-            return await (engine.read if is_short(now, rows) else engine.scan)(page)
+            return await (engine.read if short else engine.scan)(page)
 
         yield []
         spoke = loop.time()

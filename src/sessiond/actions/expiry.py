@@ -13,20 +13,18 @@ from sessiond.actions import queue, waiting
 from sessiond.actions.call import Author, note, note_in
 from sessiond.actions.sessions import remove
 from sessiond.actions.waits import CLOCK
-from sessiond.core.audit import DELETE_SESSION
+from sessiond.core.audit import DELETE_INBOX, DELETE_SESSION
 from sessiond.core.errors import Damaged
 from sessiond.core.event import INBOX_EXPIRED, STATUS_TYPES, make_entry
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import COMPLETED
 from sessiond.core.wait import CANCELLED, PENDING_PER_INBOX_MAX
-from sessiond.storage import audit, events, inboxes, mails, sessions, trash, waits, workspaces
+from sessiond.storage import audit, events, inboxes, removal, sessions, waits, workspaces
 from sessiond.storage.engine import Tx
 
 log: Final = logging.getLogger("sessiond.sweeper")
 
 EXPIRE_MAX: Final = 20  # to a transaction: each may have runs and waits to be cancelled
-EVENTS_MAX: Final = 500  # of a log that goes, to a transaction
-MAILS_MAX: Final = 20  # that go, to a transaction: each may be megabytes
 
 
 async def find_next(tx: Tx) -> int | None:
@@ -87,10 +85,11 @@ async def read_retentions(tx: Tx) -> list[tuple[WorkspaceId, int]]:
 
 
 async def delete_ended(tx: Tx, now_us: int, *, workspace_id: WorkspaceId, kept_us: int) -> int:
-    """Remove a bounded piece of a session or an inbox that ended `kept_us` ago; 0 when nothing is left to remove."""
+    """Remove a session or an inbox that ended `kept_us` ago, and note it; 0 when there is none that is free."""
     before_us = now_us - kept_us
     for inbox_id in await inboxes.read_kept_long(tx, workspace_id, before_us=before_us, limit=1):
         await inboxes.delete(tx, workspace_id, inbox_id)
+        await _note(tx, workspace_id, DELETE_INBOX, inbox_id, at_us=now_us)
         return 1
     for session_id in await sessions.read_kept_long(tx, workspace_id, before_us=before_us, limit=EXPIRE_MAX):
         if not await sessions.lock_free(tx, workspace_id, session_id):
@@ -99,21 +98,17 @@ async def delete_ended(tx: Tx, now_us: int, *, workspace_id: WorkspaceId, kept_u
         session = await sessions.take(tx, workspace_id, session_id, user_id=None, opens=False)
         if session.completed_at_us is None or session.completed_at_us >= before_us:
             continue  # opened again meanwhile
-        removed = await events.remove_some(tx, workspace_id, session_id, limit=EVENTS_MAX)
-        if removed < EVENTS_MAX:
-            await remove(tx, session, at_us=now_us)
-            locator = {"id": session_id, "reason": "retention"}
-            await audit.append(tx, workspace_id, DELETE_SESSION, locator, actor=CLOCK, at_us=now_us)
-        return max(removed, 1)
+        await remove(tx, session, at_us=now_us)
+        await _note(tx, workspace_id, DELETE_SESSION, session_id, at_us=now_us)
+        return 1
     return 0
 
 
+async def _note(tx: Tx, workspace_id: WorkspaceId, event: str, id: str, *, at_us: int) -> None:
+    locator = {"id": id, "reason": "retention"}
+    await audit.append(tx, workspace_id, event, locator, actor=CLOCK, at_us=at_us)
+
+
 async def empty_trash(tx: Tx) -> int:
-    """Remove some of the mails whose inbox is gone; 0 when there are none."""
-    found = await trash.find(tx)
-    if found is None:
-        return 0
-    removed = await mails.remove_some(tx, found.workspace_id, found.id, limit=MAILS_MAX)
-    if removed < MAILS_MAX:
-        await trash.drop(tx, found)
-    return max(removed, 1)
+    """Remove some of what nobody sees any more; 0 when there is nothing."""
+    return await removal.remove_piece(tx)

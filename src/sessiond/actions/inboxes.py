@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from sessiond.actions import waiting
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Author, Call, itself
 from sessiond.actions.waiting import Place
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict, NotFound
@@ -75,7 +75,7 @@ async def create(
             await sessions.save(tx, session, await events.append_to(tx, session, said))
         return kept
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def get(call: Call, inbox_id: str) -> Inbox:
@@ -138,25 +138,40 @@ async def delete(call: Call, inbox_id: str, answer: Callable[[Inbox], A]) -> A:
     async def delete(places: frozenset[Place]) -> A:
         async def operation(tx: Tx) -> Inbox:
             inbox = await inboxes.get(tx, call.caller.workspace_id, inbox_id, user_id=call.caller.user_id)
-            in_hand = {*places, *([(inbox.workspace_id, inbox.session_id)] if inbox.session_id is not None else [])}
-            for place in sorted(in_hand):
-                await sessions.lock(tx, *place)
-            if await inboxes.take(tx, inbox.workspace_id, inbox.id) is None:
+            if await remove(tx, call.author, inbox, places=places) is None:
                 raise NotFound("no such inbox")
-            found = await waits.read_pending_in(tx, inbox.workspace_id, inbox.id, limit=PENDING_PER_INBOX_MAX)
-            waiting.require_in_hand(found, in_hand)
-            for wait in found:
-                await waiting.end_and_note(tx, call.author, wait, CANCELLED, reason="the inbox was deleted")
-            await inboxes.delete(tx, inbox.workspace_id, inbox.id)
             if inbox.session_id is not None:
                 body: JsonObject = {"inbox_id": inbox.id, "input": {"inbox_id": inbox.id}, "output": {"id": inbox.id}}
                 said = make_entry(INBOX_DELETED, body, action="delete_inbox")
                 await events.note(tx, call.append(inbox.session_id, said))
             return inbox
 
-        return await call.write(operation, answer)
+        return await call.write(operation, answer, about=itself)
 
     return await waiting.with_sessions(delete)
+
+
+async def remove(
+    tx: Tx, by: Author, inbox: Inbox, *, places: frozenset[Place], erasure_id: str | None = None
+) -> int | None:
+    """Remove an inbox with its mails; what waits for one is cancelled.
+
+    `places` are the sessions of what waits, as far as they are known. Return how many mails go with it; None when it
+    is gone already.
+
+    Raises:
+        OtherSessionsError: a wait would end whose session is not among them.
+    """
+    in_hand = {*places, *([(inbox.workspace_id, inbox.session_id)] if inbox.session_id is not None else [])}
+    for place in sorted(in_hand):
+        await sessions.lock(tx, *place)
+    if await inboxes.take(tx, inbox.workspace_id, inbox.id) is None:
+        return None
+    found = await waits.read_pending_in(tx, inbox.workspace_id, inbox.id, limit=PENDING_PER_INBOX_MAX)
+    waiting.require_in_hand(found, in_hand)
+    for wait in found:
+        await waiting.end_and_note(tx, by, wait, CANCELLED, reason="the inbox was deleted")
+    return await inboxes.delete(tx, inbox.workspace_id, inbox.id, erasure_id=erasure_id)
 
 
 async def read_ids(call: Call, session_id: str) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, Call, nobody
 from sessiond.core.audit import CREATE_KEY, REVOKE_KEY
 from sessiond.core.caller import Key, Scope
 from sessiond.core.errors import InvalidInput, NotFound
@@ -51,7 +51,7 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
         await insert(tx, call, made)
         return made
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
 async def insert(tx: Tx, call: Call, made: MadeKey) -> None:
@@ -106,4 +106,4 @@ async def revoke(call: Call, key_id: str, answer: Callable[[None], A]) -> A:
             raise NotFound("no such key")
         await call.audit(tx, REVOKE_KEY, {"id": key_id})
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)

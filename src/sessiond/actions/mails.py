@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from sessiond.actions import waiting
-from sessiond.actions.call import A, Author, Call, new_id, note_in
+from sessiond.actions.call import A, Author, Call, itself, new_id, note_in
 from sessiond.actions.waiting import Place
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound, TooLarge
@@ -127,7 +127,7 @@ async def receive(call: Call, inbox_id: str, raw: bytes, answer: Callable[[Mail]
             (mail,) = await _deliver(tx, [inbox], incoming, actor=call.caller.key_id, known=places, call=call)
             return mail
 
-        return await call.write(operation, answer)
+        return await call.write(operation, answer, about=itself)
 
     return await waiting.with_sessions(deliver)
 
@@ -228,7 +228,7 @@ async def extract_again(call: Call, mail_id: str, answer: Callable[[Mail], A]) -
         await mails.set_extractions(tx, mail, found)
         return msgspec.structs.replace(mail, extractions=found)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def _get(call: Call, mail_id: str) -> FullMail:

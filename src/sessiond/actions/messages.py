@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sessiond.actions import queue
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, About, Call
 from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_through, require_still
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
@@ -77,7 +77,7 @@ async def append(
         await queue.add(tx, run, ended=ended)
         return _as_events(answered, now.last_seq + 1)[: len(messages)]
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=lambda _: About(session_id))
 
 
 async def get(call: Call, session_id: str, message_id: str) -> Event:
@@ -150,15 +150,16 @@ async def read_each(
             yield session, read_all(call, session)
         return
 
-    async def operation(tx: Tx) -> dict[SessionId, list[StoredMessage]]:
-        found = await events.read_messages(tx, wanted)
-        for session in wanted:
-            await require_still(tx, call, session)
-        return found
-
     short = (
         sum(session.last_seq for session in wanted) <= INLINE_EVENTS and sessions.total_bytes(wanted) <= INLINE_BYTES
     )
+
+    async def operation(tx: Tx) -> dict[SessionId, list[StoredMessage]]:
+        found = await events.read_messages(tx, wanted)
+        for session in wanted:
+            await require_still(tx, call, session, short=short)
+        return found
+
     found = await (call.engine.read if short else call.engine.scan)(operation)
     for session in wanted:
         yield session, _one_page(found[session.id])

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import queue
-from sessiond.actions.call import A, Call, note
+from sessiond.actions.call import A, Call, itself, note
 from sessiond.actions.events import follow
 from sessiond.actions.sessions import activation, creation
 from sessiond.core.caller import Scope
@@ -55,7 +55,7 @@ async def start(
         before.require_version(call.if_match)
         return await _start(tx, call, before, entries, strategy=strategy, simulates=simulates)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def start_in(call: Call, session_id: str, answer: Callable[[Run], A], *, new: NewSession, message: Message) -> A:
@@ -91,7 +91,7 @@ async def start_in(call: Call, session_id: str, answer: Callable[[Run], A], *, n
             raise Conflict("the session is not this agent's")
         return await _start(tx, call, before, [message_entry(message)])
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def retry(call: Call, run_id: str, answer: Callable[[Run], A], *, simulates: RunId | None = None) -> A:
@@ -110,7 +110,7 @@ async def retry(call: Call, run_id: str, answer: Callable[[Run], A], *, simulate
             raise Conflict(f"a run that is {run.status} cannot be tried again")
         return await _start(tx, call, session, [], retry_of=run, simulates=simulates)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def get(call: Call, run_id: str) -> Run:
@@ -229,7 +229,7 @@ async def cancel(call: Call, run_id: str, answer: Callable[[Run], A], *, reason:
             await queue.settle(tx, session, ended=1)
         return after
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def respond(call: Call, run_id: str, given: Answer, answer: Callable[[Run], A]) -> A:
@@ -256,7 +256,7 @@ async def respond(call: Call, run_id: str, given: Answer, answer: Callable[[Run]
         await sessions.save(tx, before, session)
         return after
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def follow_run(

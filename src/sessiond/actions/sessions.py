@@ -11,10 +11,10 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sessiond.actions import queue
-from sessiond.actions.call import A, Call
+from sessiond.actions.call import A, About, Call, nobody
 from sessiond.core.audit import DELETE_SESSION
 from sessiond.core.caller import Scope
-from sessiond.core.errors import Conflict, NotFound
+from sessiond.core.errors import Conflict
 from sessiond.core.event import SESSION_CREATED, SESSION_UPDATED, STATUS_TYPES, Entry, make_entry, message_entry
 from sessiond.core.ids import RunId, SessionId
 from sessiond.core.inbox import PER_SESSION_MAX
@@ -24,7 +24,7 @@ from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, 
 from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import events, inboxes, runs, sealed_lists, sessions, waits
+from sessiond.storage import events, inboxes, removal, runs, sealed_lists, sessions, waits
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -41,6 +41,13 @@ class Created(msgspec.Struct, frozen=True):
 
     session: Session
     new: bool
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What went with a session."""
+
+    inboxes: int
+    mails: int
 
 
 class SessionPatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +87,7 @@ async def create(
     Raises:
         Forbidden: the caller lacks the write scope, or is bound to another user.
         Conflict: the id is taken, and `if_exists` is "error" or the session is another user's.
+        Unavailable: the log of a session that had this id is still being removed.
     """
     call.caller.require(Scope.SESSIONS_WRITE)
     if new.user_id is None and call.caller.user_id is not None:
@@ -118,7 +126,7 @@ async def create(
             raise Conflict("a session with this id exists", field="id")
         return Created(existing, new=False)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=lambda made: About(made.session.id))
 
 
 async def get(call: Call, session_id: str) -> Session:
@@ -221,8 +229,6 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
         )
         if after == before:
             return before
-        if before.ended and not after.ended:
-            await _require_whole(tx, before)
         entries, said = list[Entry](), _said(changes)
         more_than_status = bool(said.keys() - {"status"})
         if more_than_status:
@@ -236,7 +242,7 @@ async def patch(call: Call, session_id: str, changes: SessionPatch, answer: Call
                 await kept.rebind(tx, after.workspace_id, after.id, after.user_id)
         return after
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=lambda _: About(session_id))
 
 
 async def complete(call: Call, session_id: str, answer: Callable[[Session], A], *, reason: str | None = None) -> A:
@@ -261,9 +267,10 @@ async def fail(call: Call, session_id: str, answer: Callable[[Session], A], *, r
 
 
 async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
-    """Remove a session with its log, inboxes and waits, and note it in the audit log.
+    """Remove a session with its log, inboxes, waits and kept answers, and note it in the audit log.
 
-    Its runs stay, without it; open ones are cancelled.
+    Its runs stay, without it; open ones are cancelled. Nobody sees any of it from now on; what there is too much of
+    goes from the database a piece at a time.
 
     Raises:
         Forbidden: the caller lacks the write scope.
@@ -277,18 +284,24 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
         await remove(tx, session, at_us=call.now_us)
         await call.audit(tx, DELETE_SESSION, {"id": session.id})
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=nobody)
 
 
-async def remove(tx: Tx, session: Session, *, at_us: int) -> None:
-    """Remove a session that is in hand, open or not, with all that is its own; its runs stay, without it."""
+async def remove(tx: Tx, session: Session, *, at_us: int, erasure_id: str | None = None) -> Removed:
+    """Remove a session that is in hand, open or not, with all that is its own; its runs stay, without it.
+
+    Nobody sees any of it from now on. What there is too much of to go at once is left in the trash.
+    """
     workspace_id = session.workspace_id
     await runs.orphan(tx, workspace_id, session.id, at_us=at_us)
     await waits.delete_of(tx, workspace_id, session.id)
-    for inbox_id in await inboxes.read_ids(tx, workspace_id, session.id, limit=PER_SESSION_MAX):
-        await inboxes.delete(tx, workspace_id, inbox_id)
-    await sessions.delete(tx, session)
+    leaves = await removal.remove_beside_log(tx, workspace_id, session.id)
+    inbox_ids, mail_count = await inboxes.read_ids(tx, workspace_id, session.id, limit=PER_SESSION_MAX), 0
+    for inbox_id in inbox_ids:
+        mail_count += await inboxes.delete(tx, workspace_id, inbox_id, erasure_id=erasure_id) or 0
+    await sessions.delete(tx, session, leaves=leaves, erasure_id=erasure_id)
     tx.wake(workspace_id, session.id)
+    return Removed(inboxes=len(inbox_ids), mails=mail_count)
 
 
 def creation(new: NewSession, *, given: JsonObject | None = None) -> Entry:
@@ -325,7 +338,7 @@ async def _end(
         entry = _status_entry(before.status, status, action=action, given=given)
         return await _save(tx, call, before, after, [entry])
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=lambda _: About(session_id))
 
 
 async def _save(tx: Tx, call: Call, before: Session, after: Session, entries: Sequence[Entry]) -> Session:
@@ -337,12 +350,6 @@ async def _take(tx: Tx, call: Call, session_id: str, *, opens: bool = True) -> S
     session = await sessions.take(tx, call.caller.workspace_id, session_id, user_id=call.caller.user_id, opens=opens)
     session.require_version(call.if_match)
     return session
-
-
-async def _require_whole(tx: Tx, session: Session) -> None:
-    """Raise NotFound for a session that is not kept any more, and whose log has begun to go."""
-    if await events.find(tx, session, 1) is None:
-        raise NotFound("no such session")
 
 
 def _apply(session: Session, changes: SessionPatch) -> Session:

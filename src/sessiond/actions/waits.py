@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessiond.actions import queue, waiting
-from sessiond.actions.call import A, Author, Call, note, note_in
+from sessiond.actions.call import A, Author, Call, itself, note, note_in
 from sessiond.actions.waiting import Place
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict, Damaged, InvalidInput, NotFound, TooLarge
@@ -103,7 +103,7 @@ async def create(call: Call, new: NewWait, answer: Callable[[Made], A], *, given
             await sessions.save(tx, session, await events.append_to(tx, session, call.append(session.id, *entries)))
         return Made(wait, hook)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=lambda made: made.wait)
 
 
 async def get(call: Call, wait_id: str) -> Wait:
@@ -200,7 +200,7 @@ async def cancel(call: Call, wait_id: str, answer: Callable[[Wait], A], *, reaso
             await events.note(tx, call.append(found.session_id, entry))
         return await waits.get(tx, found.workspace_id, found.id, user_id=None)
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def complete(call: Call, wait_id: str, result: JsonObject, answer: Callable[[Wait], A]) -> A:
@@ -229,7 +229,7 @@ async def complete(call: Call, wait_id: str, result: JsonObject, answer: Callabl
             await events.note(tx, call.append(found.session_id, entry))
         return now
 
-    return await call.write(operation, answer)
+    return await call.write(operation, answer, about=itself)
 
 
 async def call_hook(engine: Engine, hook: str, result: JsonObject) -> Wait:

@@ -13,6 +13,7 @@ import typer
 
 from sessiond import __version__
 from sessiond.cli import agents, audit, doctor, encryption, keys, routes, serve, show, workspaces
+from sessiond.cli.erase import erase
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
@@ -45,6 +46,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(encryption.app, name="encryption")
 app.add_typer(workspaces.app, name="workspaces")
 app.command("replay")(replay)
+app.command("erase")(erase)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 

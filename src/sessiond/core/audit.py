@@ -18,6 +18,7 @@ from msgspec import Raw
 from sessiond.core.ids import WorkspaceId
 
 DELETE_SESSION: Final = "deleteSession"
+DELETE_INBOX: Final = "deleteInbox"
 CREATE_KEY: Final = "createKey"
 REVOKE_KEY: Final = "revokeKey"
 CREATE_AGENT: Final = "createAgent"

@@ -120,3 +120,11 @@ async def _insert(tx: Tx, workspace_id: WorkspaceId, entry: AuditEntry, before: 
         hash=hashed,
     )
     return hashed
+
+
+async def read_last_seq(tx: Tx, workspace_id: WorkspaceId) -> int:
+    """Return the number of the entry that was added last; in the transaction that added one, of that one."""
+    row = await tx.one("audit_total", workspace=workspace_id)
+    assert row is not None, "a caller's workspace exists"
+    seq: int = row[0]
+    return seq

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from sessiond.core.errors import Unavailable
 from sessiond.core.event import Entry, Event, StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
@@ -24,6 +25,8 @@ from sessiond.storage.vault import Cipher, damaged
 
 WAITS_DUE: Final[Watched] = (WorkspaceId(""), SessionId("waits"))
 """What the sweeper watches: some wait is to be looked at sooner than it knew. No workspace has an empty id."""
+BEING_REMOVED: Final = "the log of a session that had this id is still being removed: try again in a moment"
+REMOVAL_SECONDS: Final = 2  # in which some 10,000 events go
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +82,18 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
 
 
 async def insert(tx: Tx, append: Append, *, first_seq: int, key_id: int | None) -> None:
-    """Add events that have got their numbers, sealed with the session's key, and tell who follows."""
-    await tx.each("event_insert", _rows(append, first_seq, await _cipher(tx, append.workspace_id, key_id)))
+    """Add events that have got their numbers, sealed with the session's key, and tell who follows.
+
+    Raises:
+        Unavailable: a log begins, and the one that had its id is still being removed.
+    """
+    rows = _rows(append, first_seq, await _cipher(tx, append.workspace_id, key_id))
+    if first_seq == 1 and tx.takes_arrays:
+        place = {"workspace": append.workspace_id, "id": append.session_id}
+        if not await tx.all("event_insert_new", **place, **_in_arrays(rows)):
+            raise Unavailable(BEING_REMOVED, retry_after_seconds=REMOVAL_SECONDS)
+    else:
+        await tx.each("event_insert", rows)
     tx.wake(append.workspace_id, append.session_id)
 
 
@@ -142,8 +155,17 @@ async def tell_waits(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -
 
 
 async def remove_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
-    """Remove up to `limit` events of a session that is to go, the first first; return how many."""
-    return len(await tx.all("event_delete_some", workspace=workspace_id, id=session_id, limit=limit))
+    """Remove up to `limit` events of a session that is gone, fewer where they are large, the first first.
+
+    Return how many; 0 when there are none.
+    """
+    tail = "where workspace_id = :workspace and session_id = :id order by seq limit :limit"
+    found = await tx.select("event_size_select", tail, {"workspace": workspace_id, "id": session_id, "limit": limit})
+    if not found:
+        return 0
+    fitting = count_fitting((size for _, size in found), limit)
+    await tx.run("event_delete_until", workspace=workspace_id, id=session_id, seq=found[fitting - 1][0])
+    return fitting
 
 
 async def find(tx: Tx, session: Session, seq: int) -> Event | None:
@@ -320,8 +342,11 @@ async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int 
 
 async def _insert_each(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        arrays: dict[str, Any] = {array: [row[name] for row in rows] for name, array in _ARRAYS.items()}
-        await tx.run("event_insert_each", **arrays)
+        await tx.run("event_insert_each", **_in_arrays(rows))
+
+
+def _in_arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {array: [row[name] for row in rows] for name, array in _ARRAYS.items()}
 
 
 Together = dict[tuple[WorkspaceId, SessionId, str | None], list[int]]

@@ -8,15 +8,16 @@ from typing import Final
 
 import msgspec
 
-from sessiond.core.errors import KeyReused
+from sessiond.core.errors import KeyReused, NotFound
 from sessiond.core.ids import WorkspaceId
 from sessiond.crypto import is_sealed, key_id_of
 from sessiond.storage import seals
-from sessiond.storage.engine import Tx
+from sessiond.storage.engine import Tx, Value
 from sessiond.storage.vault import Cipher, damaged
 
 KEPT: Final = timedelta(hours=24)
 SWEEP_MAX: Final = 500  # rows a transaction: writers get their turn in between
+NOTHING: Final = b""  # in place of the fingerprint of an answer that is gone: no request has it
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
 
     Raises:
         KeyReused: the key was used for another request.
+        NotFound: the session that it was used for was deleted, and the answer with it.
     """
     fingerprints = await _fingerprints(tx, wanted)
     row = await tx.one(
@@ -47,6 +49,9 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
     if row is not None:
         return None
     found = await tx.one("idempotency_get", **_key(wanted))
+    # Overwritten, or about to be.
+    if found is not None and (found[0] == NOTHING or (found[1] is None and found[2] is not None)):
+        raise NotFound("what this Idempotency-Key was used for was deleted", field="Idempotency-Key")
     if found is None or bytes(found[0]) not in fingerprints:
         raise KeyReused("this Idempotency-Key was used for another request", field="Idempotency-Key")
     if found[1] is None:
@@ -56,11 +61,35 @@ async def claim(tx: Tx, wanted: Claim, *, at_us: int) -> bytes | None:
     return (await _open(tx, wanted.workspace_id, found[1], wanted.user_id, wanted.key))[1]
 
 
-async def keep_answer(tx: Tx, claimed: Claim, answer: bytes) -> None:
+async def keep_answer(
+    tx: Tx, claimed: Claim, answer: bytes, *, session_id: str | None = None, user_id: str | None = None
+) -> None:
+    """Keep the answer of a request whose key was claimed in this transaction.
+
+    It goes with the session that it tells of; where it tells of none, with the data of the user that it tells of.
+    """
+    about_user = user_id if session_id is None else None
     state = await seals.read_state(tx, claimed.workspace_id)
     if state.key_id is not None:
         answer = await _seal(tx, claimed, answer, state.key_id)
-    await tx.run("idempotency_answer", **_key(claimed), answer=answer)
+    await tx.run("idempotency_answer", **_key(claimed), answer=answer, session=session_id, about_user=about_user)
+
+
+async def forget_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
+    """Overwrite up to `limit` answers that tell of a session; their keys stay taken. Return how many."""
+    return len(
+        await tx.all(
+            "idempotency_forget_session", workspace=workspace_id, session=session_id, nothing=NOTHING, limit=limit
+        )
+    )
+
+
+async def forget_some_of_user(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> int:
+    """Overwrite some answers that tell of a user, or were given to one up to a time; return how many."""
+    place: dict[str, Value] = {"workspace": workspace_id, "nothing": NOTHING, "limit": limit}
+    told = await tx.all("idempotency_forget_about_user", **place, about_user=user_id)
+    given = await tx.all("idempotency_forget_of_user", **place, user=user_id, until_us=until_us)
+    return len(told) + len(given)
 
 
 async def reseal(tx: Tx, workspace_id: WorkspaceId, user_id: str, key: str, kept: bytes, root_id: int | None) -> None:

@@ -73,12 +73,23 @@ async def expire(tx: Tx, inbox: Inbox, *, at_us: int) -> bool:
     return await tx.one("inbox_expire", workspace=inbox.workspace_id, id=inbox.id, at_us=at_us) is not None
 
 
-async def delete(tx: Tx, workspace_id: WorkspaceId, inbox_id: str) -> bool:
-    """Remove an inbox, and have its mails removed, which nobody sees from now on; False when there is none."""
-    if await tx.one("inbox_delete", workspace=workspace_id, id=inbox_id) is None:
-        return False
-    await trash.put(tx, Trash(workspace_id, "inbox", inbox_id))
-    return True
+async def delete(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, erasure_id: str | None = None) -> int | None:
+    """Remove an inbox, and have its mails removed, which nobody sees from now on.
+
+    Return how many it had taken; None when there is no such inbox.
+    """
+    row = await tx.one("inbox_delete", workspace=workspace_id, id=inbox_id)
+    if row is None:
+        return None
+    await trash.put(tx, Trash(workspace_id, trash.INBOX, inbox_id, erasure_id))
+    mail_count: int = row[0]
+    return mail_count
+
+
+async def read_alone(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> list[Inbox]:
+    """Return up to `limit` inboxes of a user that are in no session and were made up to a time, by id."""
+    rows = await tx.all("inboxes_alone", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
+    return [Inbox(*row) for row in rows]
 
 
 async def read_ids(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:

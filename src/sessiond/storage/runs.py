@@ -97,8 +97,35 @@ async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_
 
 
 async def orphan(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, at_us: int) -> None:
-    """Take a session's runs away from it, before it is deleted; those that had not ended are cancelled."""
-    await tx.run("runs_orphan", workspace=workspace_id, session=session_id, error=DELETED, at_us=at_us)
+    """Cancel a session's runs that have not ended, and take them away from it, before it is deleted."""
+    await tx.run("runs_orphan_open", workspace=workspace_id, session=session_id, error=DELETED, at_us=at_us)
+
+
+async def orphan_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
+    """Take up to `limit` runs that have ended away from a session that is deleted; return how many."""
+    return len(await tx.all("runs_orphan_some", workspace=workspace_id, session=session_id, limit=limit))
+
+
+async def empty_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
+    """Like `orphan_some`, and forget what they were told, what they said, and whose they were."""
+    return len(await tx.all("runs_empty_some", workspace=workspace_id, session=session_id, limit=limit))
+
+
+async def empty_open(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, at_us: int) -> int:
+    """Like `orphan`, and forget the same; return how many."""
+    return len(await tx.all("runs_empty_open", workspace=workspace_id, session=session_id, at_us=at_us))
+
+
+async def find_left(tx: Tx, workspace_id: WorkspaceId, user_id: str) -> str | None:
+    """Return the id of a session that was deleted and from which not all of a user's runs have been taken away yet."""
+    row = await tx.one("runs_left_in", workspace=workspace_id, user=user_id)
+    return row[0] if row is not None else None
+
+
+async def empty_some_alone(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> int:
+    """Like `empty_some`, for runs of a user that were asked for up to a time and whose session was deleted before."""
+    rows = await tx.all("runs_empty_alone", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
+    return len(rows)
 
 
 async def read_page(

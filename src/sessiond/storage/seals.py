@@ -279,6 +279,11 @@ async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
     return [*keys, plain] if state.changing else keys
 
 
+async def destroy_unused(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> None:
+    """Destroy the keys of a session that is deleted, but for those that its runs have, which outlive it."""
+    await tx.run("seal_keys_drop_of_session", workspace=workspace_id, session=session_id, key=PLAIN)
+
+
 async def destroy(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
     """Destroy the key of a session's content, which nobody can read any more, also where it was copied to; False when
     it has none."""

@@ -9,21 +9,23 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.errors import NotFound
+from sessiond.core.errors import NotFound, Unavailable
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
 from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
 from sessiond.crypto import make_key_id
-from sessiond.storage import events, seals
+from sessiond.storage import events, seals, trash
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
 from sessiond.storage.slots import slot_of
+from sessiond.storage.trash import Trash
 from sessiond.storage.vault import damaged
 
 SEARCH_TEXT_MAX_CHARS: Final = 3 * (ID_MAX_CHARS + 2 * TEXT_MAX_CHARS) + 2  # a folded character may be three
+GOES_AT_ONCE_EVENTS: Final = 500  # of a log that is deleted: they hold up other writers for some milliseconds
 NAMES: Final = ("name", "user_name", "user_email")
 DETAILS: Final = (*NAMES, "metadata", "data", "prompt")
 """What is sealed of a session, in this order."""
@@ -41,7 +43,13 @@ _KEY_COLUMN: Final = Session.__struct_fields__.index("key_id")
 
 
 async def insert(tx: Tx, session: Session) -> Session | None:
-    """Add a session, count it, and return it, with its key; None, and nothing stays, when its id is taken."""
+    """Add a session, count it, and return it, with its key; None, and nothing stays, when its id is taken.
+
+    Its log begins in the same transaction.
+
+    Raises:
+        Unavailable: the log of one that had its id is still being removed.
+    """
     # What seals new sessions hardly ever changes: the statement itself finds out, and spares a look at it before.
     under = tx.vault.newest.get(session.workspace_id)
     while (inserted := await _insert(tx, session, under)) is None:
@@ -58,6 +66,8 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
         session = msgspec.structs.replace(session, key_id=make_key_id())
     row = await tx.one("session_insert", **_columns(session), key_id=session.key_id, under=under)
     if row is None:
+        if await trash.has(tx, session.workspace_id, trash.SESSION, session.id):
+            raise Unavailable(events.BEING_REMOVED, retry_after_seconds=events.REMOVAL_SECONDS)
         return None
     if session.key_id is not None:
         await seals.make_session_key(
@@ -75,10 +85,17 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
 
-async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
-    """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
+async def find(
+    tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None, opens: bool = True
+) -> Session | None:
+    """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s.
+
+    Without `opens` what is sealed of it is missing: enough to remove it, also when it cannot be opened.
+    """
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    return await _open_session(tx, row) if row is not None else None
+    if row is None:
+        return None
+    return await _open_session(tx, row) if opens else _to_session(row)
 
 
 async def get(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session:
@@ -116,12 +133,10 @@ async def take(
     # joined to it, as they were before the wait.
     if not await lock(tx, workspace_id, session_id):
         raise NotFound("no such session")
-    if opens:
-        return await get(tx, workspace_id, session_id, user_id=user_id)
-    row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)
-    if row is None:
+    session = await find(tx, workspace_id, session_id, user_id=user_id, opens=opens)
+    if session is None:
         raise NotFound("no such session")
-    return _to_session(row)
+    return session
 
 
 async def lock(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
@@ -165,12 +180,24 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     return msgspec.structs.replace(after, agent_registered=registered if after.agent_id is not None else None)
 
 
-async def delete(tx: Tx, session: Session) -> None:
-    """Remove a session that was taken, open or not, with its log."""
+async def delete(tx: Tx, session: Session, *, leaves: bool = False, erasure_id: str | None = None) -> None:
+    """Remove a session that was taken, open or not. Nobody can read its log any more: it goes too, or into the trash.
+
+    `leaves`: something else is left of it, to be removed a piece at a time.
+    """
+    place = {"workspace": session.workspace_id, "id": session.id}
     await drop_metadata(tx, session)
-    for statement in ("session_details_delete", "event_delete_all", "session_delete"):
-        await tx.run(statement, workspace=session.workspace_id, id=session.id)
+    for statement in ("session_details_delete", "session_delete"):
+        await tx.run(statement, **place)
     _tally(tx, session, -1)
+    if session.last_seq <= GOES_AT_ONCE_EVENTS and session.log_bytes <= PAGE_MAX_BYTES:
+        await tx.run("event_delete_until", **place, seq=session.last_seq)
+    else:
+        leaves = True
+    # What is left of it nobody can open any more; outputs of its runs stay, and with them the key that they have.
+    await seals.destroy_unused(tx, session.workspace_id, session.id)
+    if leaves:
+        await trash.put(tx, Trash(session.workspace_id, trash.SESSION, session.id, erasure_id))
 
 
 async def count_all(tx: Tx, workspace_id: WorkspaceId) -> int:
@@ -197,6 +224,18 @@ async def find_next_expiry(tx: Tx) -> int | None:
 async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[str]:
     """Return sessions that ended before a time, the first first."""
     rows = await tx.all("sessions_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def read_ids_of_user(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> list[str]:
+    """Return the ids of a user's sessions that were made up to a time, the first first."""
+    rows = await tx.all("sessions_of_user", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def read_ids_of_parent(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
+    """Return the ids of sessions that replay a session."""
+    rows = await tx.all("sessions_of_parent", workspace=workspace_id, parent=session_id, limit=limit)
     return [row[0] for row in rows]
 
 

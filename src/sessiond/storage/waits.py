@@ -24,6 +24,9 @@ _ID: Final = Wait.__struct_fields__.index("id")
 _TYPE: Final = Wait.__struct_fields__.index("type")
 _STATUS: Final = Wait.__struct_fields__.index("status")
 _CRITICAL: Final = Wait.__struct_fields__.index("critical")
+_ITS_SESSION: Final = (
+    "select s.id from sessions s where s.workspace_id = waits.workspace_id and s.id = waits.session_id"
+)
 
 
 def watched(workspace_id: WorkspaceId, wait_id: str) -> Watched:
@@ -166,11 +169,34 @@ async def rebind(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, user_
 
 
 async def delete_of(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> None:
-    """Remove a session's waits, before it is deleted; whoever waits for one finds that it is gone."""
+    """Remove what is waited for in a session, before it is deleted; whoever waits for it finds that it is gone.
+
+    Waits that have ended are seen by nobody once the session is gone: see `remove_some`.
+    """
     rows = await tx.all("waits_pending", workspace=workspace_id, session=session_id, limit=PENDING_PER_SESSION_MAX)
     for row in rows:  # they need not be open
         tx.wake(*watched(workspace_id, row[_ID]))
-    await tx.run("waits_delete", workspace=workspace_id, session=session_id)
+    await tx.run("waits_delete_pending", workspace=workspace_id, session=session_id)
+
+
+async def remove_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> int:
+    """Remove up to `limit` waits of a session that is to go; return how many."""
+    return len(await tx.all("waits_delete_some", workspace=workspace_id, session=session_id, limit=limit))
+
+
+async def remove_some_alone(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> int:
+    """Remove up to `limit` waits of a user that have no session and were made up to a time; return how many."""
+    rows = await tx.all("waits_delete_alone", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
+    for (wait_id,) in rows:
+        tx.wake(*watched(workspace_id, wait_id))
+    return len(rows)
+
+
+async def count_of(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> int:
+    row = await tx.one("waits_of_session_count", workspace=workspace_id, session=session_id)
+    assert row is not None
+    n: int = row[0]
+    return n
 
 
 async def read_page(
@@ -198,6 +224,7 @@ async def read_page(
         if value is not None:
             where.append(f"{column} = :{column}")
             values[column] = value
+    where.append(f"(session_id is null or ({_ITS_SESSION}) is not null)")  # one whose session is gone is gone with it
     total = None
     if with_total:
         rows = await tx.select("wait_count_select", f"where {' and '.join(where)}", values)

@@ -67,6 +67,10 @@ class ListEvents(ListMessages, frozen=True, kw_only=True):
     type: list[Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": TYPE})]] = []
 
 
+class DeleteSession(msgspec.Struct, frozen=True, kw_only=True):
+    erase: bool = False
+
+
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit = PAGE_DEFAULT
     cursor: str | None = None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from sessiond.core.agent import RUNNERS
+from sessiond.core.erasure import Receipt
 from sessiond.dialects.native import (
     agent_shapes,
     agents,
     audit,
+    erasure_shapes,
+    erasures,
     keys,
     log_shapes,
     logs,
@@ -69,7 +72,10 @@ ROUTES: Final = (
         path="/v1/sessions/{session_id}",
         handler=sessions.delete_session,
         summary="Delete a session with its log",
-        answers={204: None} | CHANGES,
+        description="With `erase=true` also with what its runs were told and said, its key, and the sessions that were"
+        " made from it; the answer is then a signed receipt.",
+        query=queries.DeleteSession,
+        answers={204: None, 200: Receipt} | CHANGES,
     ),
     Route(
         method="POST",
@@ -259,6 +265,33 @@ ROUTES: Final = (
         answers={204: None} | FINDS,
     ),
     *mail_routes.ROUTES,
+    Route(
+        method="DELETE",
+        path="/v1/users/{user_id}/data",
+        handler=erasures.erase_user,
+        summary="Erase all that there is of a user",
+        description="For who administers the workspace, and for a key that is bound to this user. Nobody can read any"
+        " of it once this is answered, with a signed receipt. Asked again after it was cut short, it goes on.",
+        answers={200: Receipt} | ERRORS,
+        content=False,
+    ),
+    Route(
+        method="GET",
+        path="/v1/erasures",
+        handler=erasures.list_erasures,
+        summary="List erasures with their receipts",
+        query=queries.Listing,
+        answers={200: erasure_shapes.ErasurePage} | ERRORS,
+        content=False,
+    ),
+    Route(
+        method="GET",
+        path="/v1/erasures/{erasure_id}",
+        handler=erasures.get_erasure,
+        summary="Get an erasure with its receipt",
+        answers={200: Receipt} | FINDS,
+        content=False,
+    ),
     Route(
         method="GET",
         path="/v1/audit",

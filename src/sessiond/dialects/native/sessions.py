@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from msgspec import UNSET
 
-from sessiond.actions import sessions
+from sessiond.actions import erasures, sessions
 from sessiond.core.caller import Scope
 from sessiond.core.ids import parse_id
 from sessiond.core.metadata import check_filter
@@ -88,6 +88,8 @@ async def patch_session(request: Request) -> Answer:
 
 
 async def delete_session(request: Request) -> Answer:
+    if request.query_as(queries.DeleteSession).erase:
+        return json_answer(await erasures.erase_session(await request.call(), request.params[0]))
     return await sessions.delete(await request.call(), request.params[0], _nothing)
 
 

@@ -18,8 +18,8 @@ where workspace_id = :workspace and session_id = :id and seq = :seq
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
 values (:workspace, :id, :seq, :type, :at_us, :actor, :run_id, :action, :duration_us, :body)
 
--- name: event_delete_all
-delete from events where workspace_id = :workspace and session_id = :id
+-- name: event_delete_until
+delete from events where workspace_id = :workspace and session_id = :id and seq <= :seq
 
 -- Sizes without the bodies: neither database reads a long value to tell its length.
 -- name: event_size_select

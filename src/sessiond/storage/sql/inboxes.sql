@@ -33,7 +33,14 @@ returning id
 
 -- name: inbox_delete
 delete from inboxes where workspace_id = :workspace and id = :id
-returning id
+returning mail_count
+
+-- Of a user, and of no session.
+-- name: inboxes_alone
+{inbox_select}
+where workspace_id = :workspace and user_id = :user and session_id is null and user_id is not null
+    and created_at_us <= :until_us
+order by id limit :limit
 
 -- name: inbox_count_select
 select count(*) from inboxes

@@ -186,3 +186,22 @@ where m.workspace_id = :workspace and coalesce(m.key_id, 0) <> :key and m.inbox_
 )
 order by m.received_at_us, m.id limit :limit
 for update of m
+
+-- Two sweepers look at the same time; each takes what the other has not.
+-- name: trash_find
+select workspace_id, kind, id, erasure_id from trash order by workspace_id, kind, id limit 1
+for update skip locked
+
+-- A new log. Asked once more whether an old one of the id is being removed: whoever deletes it may have committed while
+-- the session's row was waited for, and a statement sees what was committed before it began.
+-- name: event_insert_new
+insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
+select * from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:seqs as bigint[]),
+    cast(:types as text[]), cast(:ats_us as bigint[]), cast(:actors as text[]), cast(:run_ids as text[]),
+    cast(:actions as text[]), cast(:durations_us as bigint[]), cast(:bodies as bytea[]))
+where not exists (select 1 from trash where workspace_id = :workspace and kind = 'session' and id = :id)
+returning seq
+
+-- name: erasure_lock
+select 1 from erasures where workspace_id = :workspace and id = :id
+for update

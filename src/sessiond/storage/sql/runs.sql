@@ -41,14 +41,57 @@ where workspace_id = :workspace and session_id = :session and status in ('queued
     and queued_seq > :after
 order by queued_seq limit :limit
 
--- What runs keep when their session is deleted; those that had not ended end so.
--- name: runs_orphan
-update runs set session_id = null,
-    completed_at_us = coalesce(completed_at_us, :at_us),
-    error = case when status in ('queued', 'running', 'waiting') then :error else error end,
-    ask = null, answer = null, wait_id = null,
-    status = case when status in ('queued', 'running', 'waiting') then 'cancelled' else status end
-where workspace_id = :workspace and session_id = :session
+-- Runs that have not ended end so when their session is deleted.
+-- name: runs_orphan_open
+update runs set session_id = null, completed_at_us = :at_us, error = :error, ask = null, answer = null,
+    wait_id = null, status = 'cancelled'
+where workspace_id = :workspace and session_id = :session and status in ('queued', 'running', 'waiting')
+
+-- What runs keep when their session is deleted.
+-- name: runs_orphan_some
+update runs set session_id = null, ask = null, answer = null, wait_id = null
+where (workspace_id, id) in (
+    select workspace_id, id from runs
+    where workspace_id = :workspace and session_id = :session and session_id is not null
+        and completed_at_us is not null
+    order by queued_seq limit :limit
+)
+returning id
+
+-- What runs keep when their session is erased: that they were.
+-- name: runs_empty_some
+update runs set session_id = null, user_id = null, input = null, output = null, error = null, ask = null, answer = null,
+    wait_id = null
+where (workspace_id, id) in (
+    select workspace_id, id from runs
+    where workspace_id = :workspace and session_id = :session and session_id is not null
+        and completed_at_us is not null
+    order by queued_seq limit :limit
+)
+returning id
+
+-- name: runs_empty_open
+update runs set session_id = null, user_id = null, input = null, output = null, error = null, ask = null, answer = null,
+    wait_id = null, completed_at_us = :at_us, status = 'cancelled'
+where workspace_id = :workspace and session_id = :session and status in ('queued', 'running', 'waiting')
+returning id
+
+-- A session that was deleted and still has runs of a user.
+-- name: runs_left_in
+select r.session_id from trash t
+join runs r on r.workspace_id = t.workspace_id and r.session_id = t.id and r.session_id is not null
+where t.workspace_id = :workspace and t.kind = 'session' and r.user_id = :user limit 1
+
+-- Of sessions that were deleted before.
+-- name: runs_empty_alone
+update runs set user_id = null, input = null, output = null, error = null, ask = null, answer = null
+where (workspace_id, id) in (
+    select workspace_id, id from runs
+    where workspace_id = :workspace and user_id = :user and session_id is null and user_id is not null
+        and created_at_us <= :until_us
+    order by id limit :limit
+)
+returning id
 
 -- The last runs of a session up to a place in its log, with what each of them answers.
 -- name: runs_before

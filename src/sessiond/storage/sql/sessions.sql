@@ -22,7 +22,8 @@ where workspace_id = :workspace and id = :id and (cast(:user as text) is null or
 -- name: session_lock
 select 1 from sessions where workspace_id = :workspace and id = :id
 
--- Nothing where new sessions get a key of another than `under`: whoever asks has not heard of a change.
+-- Nothing where new sessions get a key of another than `under`: whoever asks has not heard of a change. Nor while the log
+-- of one that had the id is being removed.
 -- name: session_insert
 insert into sessions (workspace_id, id, agent_id, user_id, task_id, name, user_name, user_email, accept_terms, status,
     message_count, last_seq, log_bytes, largest_bytes, prompt_tokens, completion_tokens, parent, created_at_us, updated_at_us,
@@ -31,6 +32,7 @@ select :workspace, :id, :agent_id, :user_id, :task_id, :name, :user_name, :user_
     :message_count, :last_seq, :log_bytes, :largest_bytes, :prompt_tokens, :completion_tokens, :parent, :created_at_us, :updated_at_us,
     :last_active_at_us, :completed_at_us, :expires_at_us, :multitask_strategy, :search_text, :updated_slot, :details_bytes, :key_id
 where (select w.key_id from workspaces w where w.id = :workspace) is not distinct from :under
+    and not exists (select 1 from trash where workspace_id = :workspace and kind = 'session' and id = :id)
 on conflict (workspace_id, id) do nothing
 returning case when agent_id is not null then
     exists (select 1 from agents a where a.workspace_id = sessions.workspace_id and a.id = sessions.agent_id) end
@@ -134,8 +136,12 @@ select id from sessions
 where workspace_id = :workspace and completed_at_us < :before_us and completed_at_us is not null
 order by completed_at_us limit :limit
 
--- name: event_delete_some
-delete from events where workspace_id = :workspace and session_id = :id and seq in (
-    select seq from events where workspace_id = :workspace and session_id = :id order by seq limit :limit
-)
-returning seq
+-- Sessions of a user that were made up to a time.
+-- name: sessions_of_user
+select id from sessions
+where workspace_id = :workspace and user_id = :user and user_id is not null and created_at_us <= :until_us
+order by created_at_us, id limit :limit
+
+-- name: sessions_of_parent
+select id from sessions where workspace_id = :workspace and parent = :parent and parent is not null
+order by id limit :limit

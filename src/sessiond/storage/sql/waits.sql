@@ -4,9 +4,12 @@ select workspace_id, id, session_id, inbox_id, run_id, user_id, type, status, cr
     created_at_us, times_out_at_us, ended_at_us, key_id
 from waits
 
+-- A wait is gone with its session. Not asked by `exists`, for which PostgreSQL may read all sessions first.
 -- name: wait_get
 {wait_select}
 where workspace_id = :workspace and id = :id and (cast(:user as text) is null or user_id = :user)
+    and (session_id is null
+        or (select s.id from sessions s where s.workspace_id = waits.workspace_id and s.id = waits.session_id) is not null)
 
 -- name: wait_by_hook
 {wait_select}
@@ -94,8 +97,30 @@ where workspace_id = :workspace and session_id = :session and type = 'event' and
 -- name: session_event_waits
 update sessions set event_waits = event_waits + :n where workspace_id = :workspace and id = :id
 
--- name: waits_delete
-delete from waits where workspace_id = :workspace and session_id = :session and session_id is not null
+-- name: waits_delete_pending
+delete from waits
+where workspace_id = :workspace and session_id = :session and status = 'pending' and session_id is not null
+
+-- name: waits_delete_some
+delete from waits where (workspace_id, id) in (
+    select workspace_id, id from waits
+    where workspace_id = :workspace and session_id = :session and session_id is not null
+    order by created_at_us, id limit :limit
+)
+returning id
+
+-- name: waits_of_session_count
+select count(*) from waits where workspace_id = :workspace and session_id = :session and session_id is not null
+
+-- Of a user, and of no session.
+-- name: waits_delete_alone
+delete from waits where (workspace_id, id) in (
+    select workspace_id, id from waits
+    where workspace_id = :workspace and user_id = :user and session_id is null and user_id is not null
+        and created_at_us <= :until_us
+    order by id limit :limit
+)
+returning id
 
 -- name: waits_rebind
 update waits set user_id = :user

@@ -35,6 +35,7 @@ alter table session_details add column sealed blob;
 
 -- The key of the session, or, of what has none, that of the workspace.
 alter table runs add column key_id integer;
+create index runs_by_key on runs (workspace_id, key_id) where key_id is not null;
 alter table inboxes add column key_id integer;
 alter table mails add column key_id integer;
 alter table waits add column key_id integer;
