@@ -219,6 +219,50 @@ async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, 
     return found
 
 
+async def read_tails(
+    tx: Tx, workspace_id: WorkspaceId, stretches: Sequence[tuple[SessionId, int, int]], *, limit: int
+) -> list[StoredMessage]:
+    """Return the first `limit` messages of each stretch: of a session, behind a seq, up to another one."""
+    if tx.takes_arrays:
+        rows = await tx.all(
+            "message_tails",
+            workspace=workspace_id,
+            ids=[stretch[0] for stretch in stretches],
+            afters=[stretch[1] for stretch in stretches],
+            untils=[stretch[2] for stretch in stretches],
+            limit=limit,
+        )
+        return [StoredMessage(*row) for row in rows]
+    found: list[StoredMessage] = []
+    for session_id, after, until in stretches:
+        values: dict[str, Value] = {"workspace": workspace_id, "id": session_id}
+        tail = f"{_OF_SESSION} and seq > :after and seq <= :until and type like 'message.%' order by seq limit :limit"
+        # A run says much between two messages.
+        statement = "message_select_sparse" if until - after > limit else "message_select"
+        rows = await tx.select(statement, tail, values | {"after": after, "until": until, "limit": limit})
+        found += [StoredMessage(*row) for row in rows]
+    return found
+
+
+async def read_messages_at(
+    tx: Tx, workspace_id: WorkspaceId, places: Sequence[tuple[SessionId, int]]
+) -> list[StoredMessage]:
+    """Return messages by session and seq, those that are there, in any order: for as many as fit in memory."""
+    if tx.takes_arrays:
+        ids, seqs = [place[0] for place in places], [place[1] for place in places]
+        rows = await tx.all("messages_at", workspace=workspace_id, ids=ids, seqs=seqs)
+        return [StoredMessage(*row) for row in rows]
+    found: list[StoredMessage] = []
+    for session_id, seq in places:
+        values: dict[str, Value] = {"workspace": workspace_id, "id": session_id, "seq": seq}
+        rows = await tx.select("message_select", f"{_OF_SESSION} and seq = :seq and type like 'message.%'", values)
+        found += [StoredMessage(*row) for row in rows]
+    return found
+
+
+_OF_SESSION: Final = "where workspace_id = :workspace and session_id = :id"
+
+
 async def _read_rows(
     tx: Tx,
     statement: str,

@@ -57,3 +57,19 @@ select l.workspace_id, l.agent_id, (
         and s.ready_agent_id is not null and s.ready_at_us is not null
 )
 from lanes l where l.number > 0 and l.workspace_id is not null
+
+-- Arrays are JSON here.
+-- name: search_docs_taken
+select doc from search_docs where workspace_id = :workspace and doc in (select value from json_each(:docs))
+
+-- name: search_locate
+{search_locate_select}
+where d.workspace_id = :workspace and d.doc in (select value from json_each(:docs))
+    and (:user is null or s.user_id = :user) and (:agent is null or s.agent_id = :agent)
+    and (:session is null or s.id = :session)
+
+-- name: search_buckets
+select p.segment, p.bucket, p.entries
+from json_each(:segments) w
+join json_each(:buckets) b on b.key = w.key
+join search_postings p on p.workspace_id = :workspace and p.segment = w.value and p.bucket = b.value
