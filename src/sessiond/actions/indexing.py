@@ -1,8 +1,8 @@
 """Indexing: messages that were said become searchable, a batch at a time, some moments later.
 
-Nobody asks for it: the sweeper does it (`sweeper.py`), in every process. Each piece reads, works it out in a thread, and
-writes, as long as the index is still as it was read; so it holds a writer up for a few milliseconds at most, and what
-two processes do at the same time is done once.
+Nobody asks for it: the sweeper does it (`sweeper.py`), in every process. Each piece reads, works it out in a thread,
+and writes, as long as the index is still as it was read; so it holds a writer up for a few milliseconds at most, and
+what two processes do at the same time is done once.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ LOOK_MAX: Final = 500  # sessions of one look: they are filtered here, in a mill
 BATCH_ROWS: Final = 300  # messages of one write: it takes a few milliseconds
 BATCH_BYTES: Final = 4 * 1024 * 1024  # of bodies in memory
 QUIET_SLOTS: Final = 2  # slots without an append: the next one moves the session's slot anyway
-FANOUT: Final = (
-    8  # segments of one size that become one: each message is rewritten log8(n) times, a search reads 8·log8(n)
-)
+FANOUT: Final = 8  # segments alike in size that become one: each message is rewritten as often as eight goes into it
+MERGED_MAX_SIZE: Final = 5  # 32,768 messages: a common word's list of them is still read in a millisecond
 PIECE_BYTES: Final = 256 * 1024  # of a merged segment, to a write
 TOKENS_MAX: Final = 50_000  # words of plain text that are remembered with their hashes: about 8 MiB
 
@@ -44,7 +43,14 @@ class Looked(msgspec.Struct, frozen=True):
     """Whether that was the last of them."""
 
 
+SLOT_MAX: Final = 2**63 - 1
+
 START: Final = ("", 0, "")
+
+
+def past(tails: Sequence[Tail]) -> tuple[str, int, str]:
+    """Return from where to look for the sessions of the next workspace."""
+    return (tails[0].workspace_id, SLOT_MAX, "")
 
 
 class Indexer:
@@ -70,7 +76,7 @@ class Indexer:
         return Looked(tails, (last.workspace_id, last.slot, last.session_id), done=done)
 
     async def index(self, tails: Sequence[Tail]) -> int:
-        """Index some messages of sessions of one workspace; return how many events they stand among.
+        """Index messages of sessions of one workspace, some of each; return how many events they stand among.
 
         0: all of them are indexed, or another process is at it. Sessions that have been quiet are not looked at again
         until they are appended to.
@@ -85,9 +91,16 @@ class Indexer:
         for tail in tails:
             if tail.indexed_seq < 0:  # of another session that had this id
                 return await self._engine.write(_forgetting(tail))
-        if behind := [tail for tail in tails if tail.behind > 0]:
-            return await self._index(workspace_id, *_batch(behind))
-        return 0
+        indexed = 0
+        behind = [tail for tail in tails if tail.behind > 0]
+        while behind:
+            batch, limit = _batch(behind)
+            behind = behind[len(batch) :]
+            done = await self._index(workspace_id, batch, limit)
+            if not done:
+                break
+            indexed += done
+        return indexed
 
     async def merge(self, workspace_id: WorkspaceId) -> bool:
         """Make one segment of several that are alike in size; False when there are none."""
@@ -100,7 +113,7 @@ class Indexer:
         for segment in segments:
             alike.setdefault((segment.key_id, _size(segment)), []).append(segment)
         for found in alike.values():
-            if len(found) >= FANOUT:
+            if len(found) >= FANOUT and _size(found[0]) < MERGED_MAX_SIZE:
                 return await self._rewrite(workspace_id, found[-FANOUT:])
         return False
 

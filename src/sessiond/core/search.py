@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import msgspec
@@ -170,7 +170,7 @@ def grams_asked(part: str) -> tuple[str, ...] | None:
 
 
 def _make_term(units: Sequence[Unit]) -> Term:
-    joined = [False] + [before.end == unit.start for before, unit in zip(units, units[1:], strict=False)]
+    joined = [False] + [before.end == unit.start for before, unit in pairwise(units)]
     return Term(tuple(unit.text for unit in units), tuple(joined), tuple(unit.unspaced for unit in units))
 
 
