@@ -3,7 +3,7 @@
 The floor is the same HTTP server answering a constant 200-byte JSON through Starlette. It is measured again before
 and after every row, since these machines are shared and slow down and speed up; a row is the median of its rounds.
 
-    python -m bench [requests] [runs] [--engine sqlite|postgres] [--connections 64] [--rounds 5]
+    python -m bench [requests] [runs] [search] [--engine sqlite|postgres] [--connections 64] [--rounds 5]
                     [--sessions 100000] [--json]
 """
 
@@ -18,12 +18,12 @@ from typing import Final
 
 import msgspec
 
-from bench import requests, runs
+from bench import requests, runs, search
 from bench.process import Floor, Sessiond
 from bench.rows import Bench, Row, line
 from tests.postgres import open_postgres
 
-SCENARIOS: Final = ("requests", "runs")
+SCENARIOS: Final = ("requests", "runs", "search")
 
 
 @contextmanager
@@ -40,11 +40,12 @@ def open_database(engine: str) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{' or '.join(SCENARIOS)}; default: both")
+    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{' or '.join(SCENARIOS)}; default: all")
     parser.add_argument("--engine", choices=("sqlite", "postgres"), action="append", help="default: both")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=100_000, help="how many are many")
+    parser.add_argument("--messages", type=int, default=100_000, help="how many are searched")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON at the end")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(SCENARIOS):
@@ -57,6 +58,8 @@ def main() -> None:
                     bench = Bench(server, floor, connections=options.connections, rounds=options.rounds)
                     if scenario == "runs":
                         runs.run(bench)
+                    elif scenario == "search":
+                        search.run(bench, messages=options.messages)
                     else:
                         requests.run(bench, many_sessions=options.sessions)
                     rows += bench.rows

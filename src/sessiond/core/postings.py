@@ -73,23 +73,37 @@ class Gatherer:
     def __init__(self, secret: bytes, tokens: dict[str, int] | None = None) -> None:
         self._secret = secret
         self._tokens = tokens if tokens is not None else {}
-        self._docs: defaultdict[int, list[int]] = defaultdict(list)
+        self._docs: defaultdict[str, list[int]] = defaultdict(list)
 
     def add(self, doc: int, text: str) -> None:
-        tokens, docs = self._tokens, self._docs
-        # Two ways to write a word are one token.
-        for token in {tokens.get(key) or self._token(key) for key in index_keys(text)}:
-            if token:
-                docs[token].append(doc)
+        docs = self._docs
+        for key in index_keys(text):
+            docs[key].append(doc)
 
     def gathered(self) -> dict[int, bytes]:
-        return {token: array("Q", docs).tobytes() for token, docs in self._docs.items()}
+        known, found = self._tokens, dict[int, bytes]()
+        for key, docs in self._docs.items():
+            token = known.get(key)
+            if token is None:
+                token = known[key] = self._token(key)
+            packed = array("Q", docs).tobytes()
+            # Two ways to write a word are one token.
+            found[token] = _united(found[token], docs) if token in found else packed
+        found.pop(_NO_TOKEN, None)
+        return found
 
     def _token(self, key: str) -> int:
-        if len(key) > UNIT_MAX_CHARS:
-            return 0  # no word: see there
-        token = self._tokens[key] = make_token(self._secret, WORD, fold_key(key))
-        return token
+        if len(key) > UNIT_MAX_CHARS and "\0" not in key:
+            return _NO_TOKEN
+        return make_token(self._secret, WORD, fold_key(key))
+
+
+_NO_TOKEN: Final = -1
+"""What is too long to be a word has."""
+
+
+def _united(packed: bytes, docs: Sequence[int]) -> bytes:
+    return array("Q", sorted({*numbers(packed), *docs})).tobytes()
 
 
 def bits_for(docs: Docs) -> int:

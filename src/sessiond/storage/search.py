@@ -271,10 +271,15 @@ async def read_buckets(
     tx: Tx, workspace_id: WorkspaceId, wanted: Sequence[tuple[int, int]]
 ) -> Mapping[tuple[int, int], bytes]:
     """Return what buckets have, each named by segment and number; one that is empty is not there."""
+    if not tx.takes_arrays:
+        found: dict[tuple[int, int], bytes] = {}
+        for segment, bucket in wanted:
+            row = await tx.one("search_bucket", workspace=workspace_id, segment=segment, bucket=bucket)
+            if row is not None:
+                found[segment, bucket] = row[0]
+        return found
     segments, buckets = [place[0] for place in wanted], [place[1] for place in wanted]
-    rows = await tx.all(
-        "search_buckets", workspace=workspace_id, segments=_array(tx, segments), buckets=_array(tx, buckets)
-    )
+    rows = await tx.all("search_buckets", workspace=workspace_id, segments=segments, buckets=buckets)
     return {(row[0], row[1]): row[2] for row in rows}
 
 

@@ -135,6 +135,9 @@ delete from search_segments where workspace_id = :workspace and id = :id
 -- name: search_postings_insert
 insert into search_postings (workspace_id, segment, bucket, entries) values (:workspace, :segment, :bucket, :entries)
 
+-- name: search_bucket
+select entries from search_postings where workspace_id = :workspace and segment = :segment and bucket = :bucket
+
 -- name: search_postings_range
 select entries from search_postings
 where workspace_id = :workspace and segment = :segment and bucket >= :first and bucket < :last

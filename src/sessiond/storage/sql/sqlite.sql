@@ -67,9 +67,3 @@ select doc from search_docs where workspace_id = :workspace and doc in (select v
 where d.workspace_id = :workspace and d.doc in (select value from json_each(:docs))
     and (:user is null or s.user_id = :user) and (:agent is null or s.agent_id = :agent)
     and (:session is null or s.id = :session)
-
--- name: search_buckets
-select p.segment, p.bucket, p.entries
-from json_each(:segments) w
-join json_each(:buckets) b on b.key = w.key
-join search_postings p on p.workspace_id = :workspace and p.segment = w.value and p.bucket = b.value
