@@ -97,7 +97,7 @@ async def read_tails(
 async def quieten(tx: Tx, workspace_id: WorkspaceId, tails: Sequence[Tail], *, slot: int) -> None:
     """Look no more at sessions that are indexed and were last updated in `slot` or before, until they are appended to.
 
-    Whoever appends to such a session is told that nobody looks, and changes that: see `session_standing`.
+    Whoever appends to such a session is told that nobody looks, and changes that: see `session_bump`.
     """
     if tx.takes_arrays:
         ids, seqs = [tail.session_id for tail in tails], [tail.last_seq for tail in tails]

@@ -37,7 +37,7 @@ update sessions s set last_seq = s.last_seq + w.events, message_count = s.messag
 from locked l
 join wanted w on w.workspace_id = l.workspace_id and w.id = l.id
 where s.workspace_id = l.workspace_id and s.id = l.id
-returning s.workspace_id, s.id, s.last_seq, {session_standing}
+returning s.workspace_id, s.id, s.last_seq, case when to_index = 1 then updated_slot else -1 end
 
 -- name: event_insert_each
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
@@ -115,7 +115,7 @@ from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:events as b
     cast(:bytes as bigint[]), cast(:largest as bigint[]), cast(:ats_us as bigint[]))
     as w (workspace_id, id, events, messages, bytes, largest, at_us)
 where s.workspace_id = w.workspace_id and s.id = w.id
-returning s.workspace_id, s.id, s.last_seq, {session_standing}, s.event_waits
+returning s.workspace_id, s.id, s.last_seq, case when to_index = 1 then updated_slot else -1 end, s.event_waits
 
 -- Two sweepers look at the same time; each takes what the other has not.
 -- name: waits_due
