@@ -71,8 +71,10 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             keep_alive_seconds=settings.keep_alive_seconds,
             mail_domain=settings.mail_domain,
         )
+        sweeper = Sweeper(engine)
+        site.telemetry.gauge("sessiond_search_behind", "Events not indexed yet.", lambda: sweeper.unindexed)
         try:
-            async with running(_keep_house(site)), running(Sweeper(engine).work()):
+            async with running(_keep_house(site)), running(sweeper.work()):
                 yield site
         finally:
             with suppress(SessiondError):

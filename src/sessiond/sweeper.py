@@ -42,6 +42,8 @@ class Sweeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._busy = 0
+        self.unindexed = 0
+        """Events behind which this process was with the index when it last looked at all there is."""
         self._indexer = indexing.Indexer(engine, name=uuid.uuid4().hex)
 
     async def work(self) -> None:
@@ -99,7 +101,7 @@ class Sweeper:
 
     async def _index(self) -> None:
         """Make searchable what was said, a second or so later; a workspace that cannot be read now is passed by."""
-        behind, idle = indexing.START, True
+        behind, idle, left = indexing.START, True, 0
         while True:
             looked = await self._try(partial(self._indexer.look, behind))
             if looked is None:
@@ -108,12 +110,15 @@ class Sweeper:
             behind = looked.behind
             if looked.tails:
                 indexed = await self._try(partial(self._index_some, looked.tails))
-                idle = idle and not indexed
                 if indexed is None:
                     behind = indexing.past(looked.tails)
+                elif indexed:  # else another process is at it, or there was nothing to do
+                    idle = False
+                    left += max(0, sum(tail.behind for tail in looked.tails) - indexed)
             if looked.done:
+                self.unindexed = left
                 await asyncio.sleep(INDEX_SECONDS if idle else 0)
-                behind, idle = indexing.START, True
+                behind, idle, left = indexing.START, True, 0
 
     async def _index_some(self, tails: Sequence[Tail]) -> int | None:
         try:
