@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from itertools import accumulate
 from statistics import median
@@ -67,37 +68,40 @@ def _fill(bench: Bench, ids: list[str], say: _Speaker, messages: int) -> None:
     _wait_until_idle(bench)
 
 
-def _wait_until_idle(bench: Bench) -> float:
-    """Wait until the server has indexed all; return the CPU seconds that it took for it."""
-    before = last = bench.server.cpu_seconds()
+def _wait_until_idle(bench: Bench) -> None:
+    """Wait until the server has indexed all."""
+    last = bench.server.cpu_seconds()
     while True:
         time.sleep(1.5)
         now = bench.server.cpu_seconds()
         if now - last < 0.1:
-            return now - before
+            return
         last = now
 
 
 def _indexing(bench: Bench, ids: list[str], say: _Speaker) -> list[Row]:
-    """Append for a while, then let the index catch up: what is the server's CPU with and without the index?"""
-    texts = [json.dumps({"content": say.say()}).encode() for _ in range(ROUND)]
-    totals, rates, floors = [], [], []
+    """Append for a while, and let the index catch up: what has no word, and what has as many as usual, in turns."""
+    kinds = {
+        "append a message without a word, and index it": [json.dumps({"content": "-" * 200}).encode()] * ROUND,
+        "append a message of 35 words, and index it": [
+            json.dumps({"content": say.say()}).encode() for _ in range(ROUND)
+        ],
+    }
+    costs: dict[str, list[tuple[float, float, float]]] = {request: [] for request in kinds}
     for _ in range(bench.rounds):
-        requests = [bench.ask("POST", f"/v1/sessions/{random.choice(ids)}/messages", text) for text in texts]
-        floor, before = bench.floor.cost(bench.connections), bench.server.cpu_seconds()
-        load = run_load(bench.server.port, requests, connections=bench.connections, expected=201)
-        _wait_until_idle(bench)
-        totals.append((bench.server.cpu_seconds() - before) / ROUND)
-        rates.append(load.requests / load.seconds)
-        floors.append((floor + bench.floor.cost(bench.connections)) / 2)
-    cost = median(totals)
-    row = Row(
-        engine=bench.server.engine,
-        request="append a message, and index it",
-        cpu_us=cost * 1e6,
-        ratio=median(total / floor for total, floor in zip(totals, floors, strict=True)),
-        budget=None,
-        per_second=median(rates),
-    )
-    print(line(row))
-    return [row]
+        for request, texts in kinds.items():
+            requests = [bench.ask("POST", f"/v1/sessions/{random.choice(ids)}/messages", text) for text in texts]
+            floor, before = bench.floor.cost(bench.connections), bench.server.cpu_seconds()
+            load = run_load(bench.server.port, requests, connections=bench.connections, expected=201)
+            _wait_until_idle(bench)
+            cost = (bench.server.cpu_seconds() - before) / ROUND
+            floor = (floor + bench.floor.cost(bench.connections)) / 2
+            costs[request].append((cost * 1e6, cost / floor, load.requests / load.seconds))
+    rows = []
+    for request, measured in costs.items():
+        cpu_us, ratio, rate = (median(column) for column in zip(*measured, strict=True))
+        engine = bench.server.engine
+        row = Row(engine=engine, request=request, cpu_us=cpu_us, ratio=ratio, budget=None, per_second=rate)
+        print(line(row), file=sys.stderr, flush=True)
+        rows.append(row)
+    return rows
