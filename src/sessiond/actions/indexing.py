@@ -27,7 +27,7 @@ from sessiond.storage.slots import slot_of
 LOOK_MAX: Final = 500  # sessions of one look: they are filtered here, in a millisecond
 BATCH_ROWS: Final = 300  # messages of one write: it takes a few milliseconds
 BATCH_BYTES: Final = 4 * 1024 * 1024  # of bodies in memory
-QUIET_SLOTS: Final = 2  # slots without an append: the next one moves the session's slot anyway
+QUIET_SLOTS: Final = 1  # without an append, so that the next one moves the session's slot anyway
 FANOUT: Final = 8  # segments alike in size that become one: each message is rewritten as often as eight goes into it
 MERGED_MAX_SIZE: Final = 5  # 32,768 messages: a common word's list of them is still read in a millisecond
 PIECE_BYTES: Final = 256 * 1024  # of a merged segment, to a write

@@ -31,7 +31,7 @@ LOCATED_MAX: Final = 2_000  # candidates of one step that are looked up, of whic
 LOCATED_TOGETHER: Final = 100
 SEGMENTS_FIRST: Final = 2  # read in one go, and then twice as many: a common word is in the newest
 SESSION_DOCS_MAX: Final = 2_000  # of a session that are looked for in the index at a time
-TAILS_MAX: Final = 1_000  # sessions that were just appended to: a millisecond or two
+TAILS_MAX: Final = 1_000  # sessions of which something may not be indexed: a millisecond or two
 TAIL_MESSAGES_MAX: Final = 500
 TAIL_BYTES_MAX: Final = 4 * 1024 * 1024
 SLACK_DOCS: Final = 1 << 16  # docs of one microsecond: far more than one append has
@@ -132,7 +132,7 @@ async def read_page(call: Call, wanted: Wanted, *, behind: Place | None, limit: 
 
 
 async def _read_fresh(tx: Tx, workspace_id: WorkspaceId, wanted: Wanted) -> _Fresh:
-    tails = await search.read_tails(
+    tails, complete = await search.read_tails(
         tx,
         workspace_id,
         session_id=wanted.session_id,
@@ -140,11 +140,8 @@ async def _read_fresh(tx: Tx, workspace_id: WorkspaceId, wanted: Wanted) -> _Fre
         agent_id=wanted.agent_id,
         limit=TAILS_MAX,
     )
-    complete, room = len(tails) < TAILS_MAX, TAIL_MESSAGES_MAX
-    stretches, size = list[tuple[SessionId, int, int]](), 0
+    stretches, size, room = list[tuple[SessionId, int, int]](), 0, TAIL_MESSAGES_MAX
     for tail in tails:
-        if tail.behind <= 0:
-            continue
         size += min(tail.log_bytes, tail.behind * tail.largest_bytes)
         if size > TAIL_BYTES_MAX or not room:
             complete = False

@@ -86,12 +86,16 @@ async def read_tails(
     user_id: str | None = None,
     agent_id: str | None = None,
     limit: int,
-) -> list[Tail]:
-    """Return sessions of a workspace that may not be indexed, the last updated first."""
+) -> tuple[list[Tail], bool]:
+    """Return sessions of a workspace that are not indexed, the last updated first, and whether those are all.
+
+    It looks at `limit` that may be so: such as were updated lately.
+    """
     rows = await tx.all(
         "search_tails", workspace=workspace_id, session=session_id, user=user_id, agent=agent_id, limit=limit
     )
-    return [Tail(*row) for row in rows]
+    counted = await tx.one("search_tails_count", workspace=workspace_id, limit=limit + 1)
+    return [Tail(*row) for row in rows], counted is not None and (counted[0] <= limit or session_id is not None)
 
 
 async def quieten(tx: Tx, workspace_id: WorkspaceId, tails: Sequence[Tail], *, slot: int) -> None:

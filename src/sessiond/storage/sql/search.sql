@@ -5,23 +5,29 @@
 where s.to_index = 1 and (s.workspace_id, s.updated_slot, s.id) > (:workspace, :slot, :id)
 order by s.workspace_id, s.updated_slot, s.id limit :limit
 
--- The same of one workspace, the last updated first.
+-- Of one workspace, those that have, the last updated first, among so many that may.
 -- name: search_tails
-{search_to_index_select}
-where s.to_index = 1 and s.workspace_id = :workspace
-    and (cast(:session as text) is null or s.id = :session)
-    and (cast(:user as text) is null or s.user_id = :user) and (cast(:agent as text) is null or s.agent_id = :agent)
-order by s.updated_slot desc, s.id desc limit :limit
+select w.workspace_id, w.id, w.updated_slot, w.created_at_us, w.last_seq, w.log_bytes, w.largest_bytes, w.indexed_seq
+from (
+    {search_to_index_select}
+    where s.to_index = 1 and s.workspace_id = :workspace
+        and (cast(:session as text) is null or s.id = :session)
+        and (cast(:user as text) is null or s.user_id = :user) and (cast(:agent as text) is null or s.agent_id = :agent)
+    order by s.updated_slot desc, s.id desc limit :limit
+) w
+where w.last_seq > w.indexed_seq
+order by w.updated_slot desc, w.id desc
+
+-- name: search_tails_count
+select count(*) from (
+    select 1 from sessions where to_index = 1 and workspace_id = :workspace limit :limit
+) w
 
 -- name: search_to_index_select
 select s.workspace_id, s.id, s.updated_slot, s.created_at_us, s.last_seq, s.log_bytes, s.largest_bytes,
     coalesce((select case when p.created_at_us = s.created_at_us then p.seq else -1 end from search_progress p
-        where p.workspace_id = s.workspace_id and p.session_id = s.id), 0)
+        where p.workspace_id = s.workspace_id and p.session_id = s.id), 0) as indexed_seq
 from sessions s
-
--- name: search_tail_one
-{search_to_index_select}
-where s.workspace_id = :workspace and s.id = :session
 
 -- What is not indexed of all workspaces. Events that are no messages are counted too.
 -- name: search_lag
