@@ -46,7 +46,7 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Doc(msgspec.Struct, frozen=True):
-    """A message in the index. In the order of `search_locate_select`."""
+    """A message in the index. In the order of `search_locate`."""
 
     doc: int
     created_at_us: int
@@ -91,11 +91,14 @@ async def read_tails(
 
     It looks at `limit` that may be so: such as were updated lately.
     """
+    counted = await tx.one("search_tails_count", workspace=workspace_id, limit=limit + 1)
+    assert counted is not None
+    if not counted[0]:
+        return [], True
     rows = await tx.all(
         "search_tails", workspace=workspace_id, session=session_id, user=user_id, agent=agent_id, limit=limit
     )
-    counted = await tx.one("search_tails_count", workspace=workspace_id, limit=limit + 1)
-    return [Tail(*row) for row in rows], counted is not None and (counted[0] <= limit or session_id is not None)
+    return [Tail(*row) for row in rows], counted[0] <= limit or session_id is not None
 
 
 async def quieten(tx: Tx, workspace_id: WorkspaceId, tails: Sequence[Tail], *, slot: int) -> None:

@@ -183,7 +183,9 @@ for update
 select doc from search_docs where workspace_id = :workspace and doc = any(cast(:docs as bigint[]))
 
 -- name: search_locate
-{search_locate_select}
+select d.doc, d.created_at_us, d.session_id, d.seq
+from search_docs d
+join sessions s on s.workspace_id = d.workspace_id and s.id = d.session_id
 where d.workspace_id = :workspace and d.doc = any(cast(:docs as bigint[]))
     and (cast(:user as text) is null or s.user_id = :user) and (cast(:agent as text) is null or s.agent_id = :agent)
     and (cast(:session as text) is null or s.id = :session)

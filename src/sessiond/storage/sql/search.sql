@@ -94,11 +94,6 @@ select doc from search_docs
 where workspace_id = :workspace and session_id = :session and doc <= :newest
 order by doc desc limit :limit
 
--- name: search_locate_select
-select d.doc, d.created_at_us, d.session_id, d.seq
-from search_docs d
-join sessions s on s.workspace_id = d.workspace_id and s.id = d.session_id
-
 -- In the order of `core.postings.Segment`.
 -- name: search_segment_select
 select id, key_id, docs, bits, oldest, newest, dirty from search_segments
