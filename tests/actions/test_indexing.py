@@ -12,6 +12,7 @@ import pytest
 from sessiond.actions import indexing, sessions
 from sessiond.actions.call import Call, itself
 from sessiond.actions.indexing import START, Indexer
+from sessiond.core.errors import Conflict
 from sessiond.core.event import make_entry
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.session import NewSession
@@ -209,6 +210,29 @@ async def test_what_was_read_of_an_index_that_has_changed_is_not_written(
 
     assert await query(database, "select * from search_docs") == []
     assert await index_all(engine) == 1
+
+
+async def test_a_session_that_is_damaged_keeps_no_other_waiting(
+    engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_workspaces(engine)
+    for session_id in "abc":
+        await create(engine, session_id)
+        await append(engine, session_id, "word")
+    original = events.read_tails
+
+    async def read_tails(tx: Tx, workspace_id: WorkspaceId, stretches: Any, *, limit: int) -> Any:
+        if any(stretch[0] == "b" for stretch in stretches):
+            raise Conflict("the message cannot be opened")
+        return await original(tx, workspace_id, stretches, limit=limit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(events, "read_tails", read_tails)
+        await index_all(engine)
+    assert await query(database, "select session_id from search_docs order by session_id") == [("a",), ("c",)]
+
+    await index_all(engine)
+    assert len(await query(database, "select session_id from search_docs")) == 3
 
 
 async def test_a_long_log_is_indexed_in_batches(engine: Engine, database: str) -> None:

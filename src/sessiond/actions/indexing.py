@@ -8,13 +8,16 @@ what two processes do at the same time is done once.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
+from sessiond.core.errors import SessiondError
 from sessiond.core.event import StoredMessage
-from sessiond.core.ids import WorkspaceId
+from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.message import unpack_message
 from sessiond.core.postings import BUCKET_BYTES, Gatherer, Segment, bits_for, bits_for_bytes, merge, numbers, pack
 from sessiond.core.search import text_in
@@ -24,6 +27,8 @@ from sessiond.storage.seals import PLAIN, IndexKey
 from sessiond.storage.search import Doc, Progress, Tail
 from sessiond.storage.slots import slot_of
 
+log: Final = logging.getLogger("sessiond.indexing")
+
 LOOK_MAX: Final = 500  # sessions of one look: they are filtered here, in a millisecond
 BATCH_ROWS: Final = 300  # messages of one write: it takes a few milliseconds
 BATCH_BYTES: Final = 4 * 1024 * 1024  # of bodies in memory
@@ -31,6 +36,7 @@ QUIET_SLOTS: Final = 1  # without an append, so that the next one moves the sess
 FANOUT: Final = 8  # segments alike in size that become one: each message is rewritten as often as eight goes into it
 MERGED_MAX_SIZE: Final = 5  # 32,768 messages: a common word's list of them is still read in a millisecond
 PIECE_BYTES: Final = 256 * 1024  # of a merged segment, to a write
+UNREADABLE_SECONDS: Final = 60.0  # before another look at what is damaged
 TOKENS_MAX: Final = 50_000  # words of plain text that are remembered with their hashes: about 8 MiB
 
 
@@ -60,6 +66,7 @@ class Indexer:
         self._engine = engine
         self._name = name
         self._tokens: dict[WorkspaceId, dict[str, int]] = {}
+        self._unreadable: dict[tuple[WorkspaceId, SessionId], float] = {}
 
     async def look(self, behind: tuple[str, int, str]) -> Looked:
         """Return some sessions of one workspace that may not be indexed."""
@@ -86,20 +93,29 @@ class Indexer:
             Unavailable: as `Engine.write`.
         """
         workspace_id = tails[0].workspace_id
-        if settled := [tail for tail in tails if tail.behind == 0]:
+        if settled := [tail for tail in tails if tail.behind <= 0]:
             await self._quieten(workspace_id, settled)
         for tail in tails:
             if tail.indexed_seq < 0:  # of another session that had this id
                 return await self._engine.write(_forgetting(tail))
-        indexed = 0
-        behind = [tail for tail in tails if tail.behind > 0]
+        indexed, most, now = 0, LOOK_MAX, time.monotonic()
+        behind = [tail for tail in tails if tail.behind > 0 and self._unreadable.get(_key(tail), 0) < now]
         while behind:
-            batch, limit = _batch(behind)
+            batch, limit = _batch(behind[:most])
+            try:
+                done = await self._index(workspace_id, batch, limit)
+            except _UnreadableError:
+                # One of them is damaged, and keeps no other waiting: each by itself.
+                most = 1
+                if len(batch) > 1:
+                    continue
+                self._unreadable[_key(batch[0])] = now + UNREADABLE_SECONDS
+                log.warning("a session cannot be read, and is not indexed: session=%s", batch[0].session_id)
+            else:
+                if not done:
+                    break
+                indexed += done
             behind = behind[len(batch) :]
-            done = await self._index(workspace_id, batch, limit)
-            if not done:
-                break
-            indexed += done
         return indexed
 
     async def merge(self, workspace_id: WorkspaceId) -> bool:
@@ -140,7 +156,11 @@ class Indexer:
                 return None
             key = (await seals.read_index_keys(tx, workspace_id))[0]
             stretches = [(tail.session_id, tail.after, tail.last_seq) for tail in batch]
-            found = await events.read_tails(tx, workspace_id, stretches, limit=limit)
+            try:
+                found = await events.read_tails(tx, workspace_id, stretches, limit=limit)
+            except SessiondError as error:
+                # Its keys are there: it is not the workspace that cannot be read.
+                raise _UnreadableError from error
             found.sort(key=lambda message: (message.created_at_us, message.session_id, message.seq))
             places = [(message.created_at_us, message.session_id, message.seq) for message in found]
             return version, key, found, await search.number(tx, workspace_id, places)
@@ -243,12 +263,20 @@ class Indexer:
         await self._engine.write(write)
 
 
+class _UnreadableError(Exception):
+    """Some message cannot be opened."""
+
+
 class _ChangedError(Exception):
     """A segment is not any more as it was read."""
 
 
 _Step = Sequence[tuple[int, int, int]]
 """For each segment that is rewritten, the buckets from one to before another."""
+
+
+def _key(tail: Tail) -> tuple[WorkspaceId, SessionId]:
+    return tail.workspace_id, tail.session_id
 
 
 def _forgetting(tail: Tail) -> Operation[int]:
