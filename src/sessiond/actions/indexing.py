@@ -18,9 +18,8 @@ import msgspec
 from sessiond.core.errors import SessiondError
 from sessiond.core.event import StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.core.message import unpack_message
 from sessiond.core.postings import BUCKET_BYTES, Gatherer, Segment, bits_for, bits_for_bytes, merge, numbers, pack
-from sessiond.core.search import text_in
+from sessiond.core.search import text_of_body
 from sessiond.storage import clock, events, seals, search
 from sessiond.storage.engine import Engine, Operation, Tx
 from sessiond.storage.seals import PLAIN, IndexKey
@@ -322,7 +321,7 @@ def _gather(
     """Return the segment of messages, but for its id, and its buckets."""
     gatherer = Gatherer(key.secret, tokens)
     for message, doc in zip(found, docs, strict=True):
-        gatherer.add(doc.doc, text_in(unpack_message(message.body).content))
+        gatherer.add(doc.doc, text_of_body(message.body))
     gathered = gatherer.gathered()
     bits = bits_for(gathered)
     numbers = [doc.doc for doc in docs] or [0]

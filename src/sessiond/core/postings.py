@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -73,12 +72,12 @@ class Gatherer:
     def __init__(self, secret: bytes, tokens: dict[str, int] | None = None) -> None:
         self._secret = secret
         self._tokens = tokens if tokens is not None else {}
-        self._docs: defaultdict[str, list[int]] = defaultdict(list)
+        self._docs: dict[str, bytes] = {}
 
     def add(self, doc: int, text: str) -> None:
-        docs = self._docs
+        docs, packed = self._docs, doc.to_bytes(8, sys.byteorder)
         for key in index_keys(text):
-            docs[key].append(doc)
+            docs[key] = docs[key] + packed if key in docs else packed
 
     def gathered(self) -> dict[int, bytes]:
         known, found = self._tokens, dict[int, bytes]()
@@ -86,9 +85,8 @@ class Gatherer:
             token = known.get(key)
             if token is None:
                 token = known[key] = self._token(key)
-            packed = array("Q", docs).tobytes()
             # Two ways to write a word are one token.
-            found[token] = _united(found[token], docs) if token in found else packed
+            found[token] = _united(found[token], docs) if token in found else docs
         found.pop(_NO_TOKEN, None)
         return found
 
@@ -102,8 +100,8 @@ _NO_TOKEN: Final = -1
 """What is too long to be a word has."""
 
 
-def _united(packed: bytes, docs: Sequence[int]) -> bytes:
-    return array("Q", sorted({*numbers(packed), *docs})).tobytes()
+def _united(some: bytes, others: bytes) -> bytes:
+    return array("Q", sorted({*numbers(some), *numbers(others)})).tobytes()
 
 
 def bits_for(docs: Docs) -> int:
