@@ -212,6 +212,15 @@ async def test_what_was_read_of_an_index_that_has_changed_is_not_written(
     assert await index_all(engine) == 1
 
 
+async def test_a_log_without_a_message_is_passed_by_once(engine: Engine, database: str) -> None:
+    await make_workspaces(engine)
+    await create(engine, "s")
+
+    assert await index_all(engine) == 1
+    assert await index_all(engine) == 0
+    assert await query(database, "select * from search_segments") == []
+
+
 async def test_a_session_that_is_damaged_keeps_no_other_waiting(
     engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
