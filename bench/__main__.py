@@ -3,7 +3,7 @@
 The floor is the same HTTP server answering a constant 200-byte JSON through Starlette. It is measured again before
 and after every row, since these machines are shared and slow down and speed up; a row is the median of its rounds.
 
-    python -m bench [requests] [runs] [encryption] [--engine sqlite|postgres] [--connections 64] [--rounds 5]
+    python -m bench [requests] [runs] [encryption] [search] [--engine sqlite|postgres] [--connections 64] [--rounds 5]
                     [--sessions 100000] [--json]
 """
 
@@ -18,12 +18,12 @@ from typing import Final
 
 import msgspec
 
-from bench import encryption, requests, runs
+from bench import encryption, requests, runs, search
 from bench.process import Floor, Sessiond
 from bench.rows import Bench, Row, line
 from tests.postgres import open_postgres
 
-SCENARIOS: Final = ("requests", "runs", "encryption")
+SCENARIOS: Final = ("requests", "runs", "encryption", "search")
 
 
 @contextmanager
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=100_000, help="how many are many")
+    parser.add_argument("--messages", type=int, default=100_000, help="how many are searched")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON at the end")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(SCENARIOS):
@@ -59,6 +60,8 @@ def main() -> None:
                         runs.run(bench)
                     elif scenario == "encryption":
                         encryption.run(bench)
+                    elif scenario == "search":
+                        search.run(bench, messages=options.messages)
                     else:
                         requests.run(bench, many_sessions=options.sessions)
                     rows += bench.rows

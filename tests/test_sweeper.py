@@ -13,13 +13,17 @@ import pytest
 
 from sessiond.actions import inboxes, sessions, waits, workspaces
 from sessiond.actions.call import Call, itself
-from sessiond.core.errors import NotFound, Unavailable
+from sessiond.core.errors import Forbidden, NotFound, Unavailable
+from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import NewSession
 from sessiond.core.wait import COMPLETED, TIMED_OUT, Terms, Wait, WaitFilter
-from sessiond.storage import clock, idempotency
+from sessiond.storage import clock, idempotency, seals, search
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.open import migrate
-from tests.actions.calling import HERE, ME, append, create, make_workspaces, retried
+from sessiond.storage.search import Tail
+from sessiond.sweeper import Sweeper
+from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, make_workspaces, retried
+from tests.actions.indexing import look_for
 from tests.actions.mailing import (
     body_of,
     get_wait,
@@ -241,3 +245,85 @@ async def has_ended(engine: Engine, wait: Wait) -> bool:
         return (await get_wait(engine, wait)).ended
     except Unavailable:
         return False
+
+
+async def indexed(database: str, *session_ids: str) -> None:
+    """Wait until all that was said in some sessions, and in no other, is indexed."""
+
+    async def done() -> bool:
+        behind = await query(
+            database,
+            "select s.id from sessions s join search_progress p on p.workspace_id = s.workspace_id"
+            " and p.session_id = s.id and p.seq = s.last_seq order by s.id",
+        )
+        return [row[0] for row in behind] == sorted(session_ids)
+
+    await until(done)
+
+
+async def test_what_is_said_is_indexed_by_itself(engine: Engine, database: str) -> None:
+    await make_workspaces(engine)
+    async with another_engine(database) as other, open_sweeper(engine, other):
+        await create(engine, "s")
+        await append(engine, "s", "one", "two")
+        await indexed(database, "s")
+        for number in range(20):
+            await append(engine, "s", f"three{number}")
+            await indexed(database, "s")
+
+        await engine.write(lambda tx: search.remove_some(tx, HERE, "s", limit=100))
+        await indexed(database, "s")
+        await until(partial(has_no_dirty_segment, database))
+
+    assert len((await look_for(engine, "three7")).found) == 1
+
+
+async def has_no_dirty_segment(database: str) -> bool:
+    return not await query(database, "select 1 from search_segments where dirty = 1 and gone_at_us is null")
+
+
+async def test_a_workspace_that_cannot_be_read_holds_up_no_other(
+    engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_workspaces(engine)
+    for workspace, session_id in ((ELSEWHERE, "locked"), (HERE, "open")):
+        await create(engine, session_id, by=caller(workspace=workspace))
+        await append(engine, session_id, "word", by=caller(workspace=workspace))
+    original = seals.read_index_keys
+
+    async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[seals.IndexKey]:
+        if workspace_id == ELSEWHERE:
+            raise Forbidden("a client holds the key")
+        return await original(tx, workspace_id)
+
+    sweeper = Sweeper(engine)
+    with monkeypatch.context() as patched:
+        patched.setattr(seals, "read_index_keys", read_index_keys)
+        working = asyncio.create_task(sweeper.work())
+        await indexed(database, "open")
+    await indexed(database, "locked", "open")
+    working.cancel()
+    await asyncio.wait({working})
+
+    assert sweeper.unindexed == 0
+
+
+async def test_an_index_that_cannot_be_written_is_written_later(
+    engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_workspaces(engine)
+    await create(engine, "s")
+    tried = asyncio.Event()
+
+    async def refuse(_tx: Tx, *_given: object, **_named: object) -> list[Tail]:
+        tried.set()
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "read_to_index", refuse)
+        patched.setattr(search, "change", refuse)
+        async with open_sweeper(engine):
+            await tried.wait()
+            patched.undo()
+            await append(engine, "s", "word")
+            await indexed(database, "s")

@@ -73,8 +73,10 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             auth_failures_max=settings.auth_failures_max,
             proxies=read_proxies(settings),
         )
+        sweeper = Sweeper(engine)
+        site.telemetry.gauge("sessiond_search_behind", "Events not indexed yet.", lambda: sweeper.unindexed)
         try:
-            async with running(_keep_house(site)), running(Sweeper(engine).work()):
+            async with running(_keep_house(site)), running(sweeper.work()):
                 yield site
         finally:
             for chore in (site.authenticator.note_used, site.authenticator.refusals.write):

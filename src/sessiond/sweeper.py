@@ -1,6 +1,7 @@
 """The sweeper: does what is due by the clock, to the moment or now and then. Every process has one.
 
-Waits time out and timers go off, sessions and inboxes expire; what has ended long ago is deleted, a piece at a time.
+Waits time out and timers go off, sessions and inboxes expire; what has ended long ago is deleted, a piece at a time;
+what was said is indexed.
 What exactly happens is in `actions`: here is when.
 """
 
@@ -8,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sessiond.actions import expiry, waits
+from sessiond.actions import expiry, indexing, waits
 from sessiond.actions.waits import SWEEP_MAX, Swept
 from sessiond.core.errors import SessiondError, Unavailable
-from sessiond.storage import clock, counts, idempotency, trash
+from sessiond.storage import clock, counts, idempotency, search, trash
 from sessiond.storage.engine import Engine, Operation, Tx, Watch
 from sessiond.storage.events import WAITS_DUE
+from sessiond.storage.search import Tail
 
 log: Final = logging.getLogger("sessiond.sweeper")
 
@@ -26,6 +30,7 @@ GATHER_SECONDS: Final = 0.01  # news that come one after another are one
 BUSY_SECONDS: Final = 0.02  # before another look at what somebody has in hand
 TROUBLE_SECONDS: Final = 0.5  # before another try, when the database was away
 CLEAN_SECONDS: Final = 5.0  # between two looks for what has been kept long enough
+INDEX_SECONDS: Final = 0.5  # between two looks for what is to be indexed
 REST_SECONDS: Final = 0.05  # between two pieces of what goes: writers get their turn
 BUSY_MAX: Final = 1_000
 SECOND_US: Final = 1_000_000
@@ -37,12 +42,17 @@ class Sweeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._busy = 0
+        self.unindexed = 0
+        """Events behind which this process was with the index when it last looked at all there is."""
+        self._indexer = indexing.Indexer(engine, name=uuid.uuid4().hex)
 
     async def work(self) -> None:
         """Do what is due until cancelled; whatever goes wrong is logged, and tried again."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_time())
             group.create_task(self._clean())
+            group.create_task(self._index())
+            group.create_task(self._tidy_index())
 
     async def _keep_time(self) -> None:
         with self._engine.watches.open(*WAITS_DUE) as news:
@@ -92,6 +102,54 @@ class Sweeper:
 
     async def _empty_trash(self) -> None:
         await self._all(lambda tx, _: expiry.empty_trash(tx))
+
+    async def _index(self) -> None:
+        """Make searchable what was said, a second or so later; a workspace that cannot be read now is passed by."""
+        behind, left = indexing.START, 0
+        while True:
+            looked = await self._try(partial(self._indexer.look, behind))
+            if looked is None:
+                await asyncio.sleep(TROUBLE_SECONDS)
+                continue
+            behind = looked.behind
+            if looked.tails:
+                indexed = await self._try(partial(self._index_some, looked.tails))
+                if indexed is None:
+                    behind = indexing.past(looked.tails)
+                elif indexed:  # else another process is at it, or there was nothing to do
+                    left += max(0, sum(tail.behind for tail in looked.tails) - indexed)
+            if looked.done:
+                self.unindexed = left
+                # What has come meanwhile waits until it is much: a message in a batch of hundreds costs half as much.
+                await asyncio.sleep(0 if left else INDEX_SECONDS)
+                behind, left = indexing.START, 0
+
+    async def _index_some(self, tails: Sequence[Tail]) -> int | None:
+        try:
+            indexed = await self._indexer.index(tails)
+            while indexed and await self._indexer.merge(tails[0].workspace_id):
+                pass
+        except Unavailable:
+            raise
+        except SessiondError as error:
+            log.debug("a workspace is not indexed now: %s", error)
+            return None
+        return indexed
+
+    async def _tidy_index(self) -> None:
+        """Write anew what of the index has messages that are gone, and remove what nobody reads any more."""
+        while True:
+            behind: tuple[str, int] | None = ("", 0)
+            while behind is not None:
+                started = time.monotonic()
+                behind = await self._try(partial(self._indexer.clean, behind))
+                # A tenth of the time: the same piece may be to be written anew again and again.
+                await asyncio.sleep(9 * (time.monotonic() - started))
+            await self._try(self._forget_segments)
+            await asyncio.sleep(CLEAN_SECONDS)
+
+    async def _forget_segments(self) -> None:
+        await self._all(lambda tx, now_us: search.sweep(tx, now_us=now_us))
 
     async def _all(self, piece: Callable[[Tx, int], Coroutine[Any, Any, int]], whole: int = 1) -> None:
         """Do piece after piece until one was not as much as a `whole` one."""

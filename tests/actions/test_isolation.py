@@ -20,6 +20,7 @@ from sessiond.actions import (
     mails,
     messages,
     runs,
+    search,
     sessions,
     timeline,
     waits,
@@ -39,6 +40,7 @@ from sessiond.core.wait import NewWait, WaitFilter, WaitType
 from sessiond.storage import events as storage_events
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, gathered, make_workspaces, text
+from tests.actions.indexing import index_all
 from tests.actions.mailing import raw_mail
 
 READ, WRITE, ADMIN, HOST = Scope
@@ -123,6 +125,10 @@ async def _each(call: Call, session: Session) -> object:
     return [await gathered(pages) async for _, pages in messages.read_each(call, [session])]
 
 
+async def _find(call: Call, **where: Any) -> search.FoundPage:
+    return await search.read_page(call, search.Wanted(query="secret", **where), behind=None, limit=10)
+
+
 # What an action needs, and how it is done to a session (or to a workspace, where it is about no session).
 ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     sessions.get: (READ, lambda call, session: sessions.get(call, session.id)),
@@ -141,6 +147,7 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     messages.read_all: (READ, lambda call, session: gathered(messages.read_all(call, session))),
     timeline.read_steps: (READ, lambda call, session: gathered(timeline.read_steps(call, session))),
     runs.start: (WRITE, lambda call, session: runs.start(call, session.id, itself, message=text("x"))),
+    search.read_page: (READ, lambda call, session: _find(call, session_id=session.id)),
     inboxes.create: (WRITE, lambda call, session: make_inbox(call, session.id)),
     waits.create: (WRITE, lambda call, session: waits.create(call, _approval(session.id), itself)),
 }
@@ -212,7 +219,8 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 def test_every_action_is_in_these_tables() -> None:
     known = ON_A_SESSION | ON_A_RUN | ON_AN_INBOX | ON_A_MAIL | ON_A_WAIT | REMOVES | ON_A_WORKSPACE
-    for module in (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures):
+    modules = (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures, search)
+    for module in modules:
         for action in public_actions(module):
             assert action in known, f"{module.__name__}.{action.__name__}"
 
@@ -296,6 +304,10 @@ async def test_to_a_stranger_a_session_is_not_there(engine: Engine, stranger: Ca
     assert (page.sessions, page.total) == (narrowed.sessions, narrowed.total) == ([], 0)
     assert await sessions.get(Call(engine, ME), "s") == mine
     assert await gathered(events.read_all(Call(engine, ME), mine)) == log
+    for _ in range(2):
+        assert (await _find(stranger_s)).found == []
+        assert len((await _find(Call(engine, ME))).found) == 1
+        await index_all(engine)
 
 
 async def test_an_id_taken_by_another_user_is_a_conflict_and_by_another_workspace_nobodys_business(

@@ -79,6 +79,7 @@ class Names(msgspec.Struct, frozen=True):
             "session_id": self.session,
             "sessionId": self.session,
             "query": self.session,
+            "q": MARKER,
             "inbox_id": self.inbox,
             "inboxId": self.inbox,
             "messageId": self.mail,

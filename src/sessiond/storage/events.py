@@ -251,6 +251,54 @@ async def read_messages(tx: Tx, sessions: Sequence[Session]) -> dict[SessionId, 
     return found
 
 
+async def read_tails(
+    tx: Tx, workspace_id: WorkspaceId, stretches: Sequence[tuple[SessionId, int, int]], *, limit: int, sealed: bool
+) -> list[StoredMessage]:
+    """Return the first `limit` messages of each stretch: of a session, behind a seq, up to another one.
+
+    `sealed`: nothing in the workspace may be in plain text.
+    """
+    if tx.takes_arrays:
+        rows = await tx.all(
+            "message_tails",
+            workspace=workspace_id,
+            ids=[stretch[0] for stretch in stretches],
+            afters=[stretch[1] for stretch in stretches],
+            untils=[stretch[2] for stretch in stretches],
+            limit=limit,
+        )
+        return await _open_each(tx, workspace_id, rows, sealed=sealed)
+    found = list[Row]()
+    for session_id, after, until in stretches:
+        values: dict[str, Value] = {"workspace": workspace_id, "id": session_id}
+        tail = f"{_OF_SESSION} and seq > :after and seq <= :until and type like 'message.%' order by seq limit :limit"
+        # A run says much between two messages.
+        statement = "message_select_sparse" if until - after > limit else "message_select"
+        found += await tx.select(statement, tail, values | {"after": after, "until": until, "limit": limit})
+    return await _open_each(tx, workspace_id, found, sealed=sealed)
+
+
+async def read_messages_at(
+    tx: Tx, workspace_id: WorkspaceId, places: Sequence[tuple[SessionId, int]], *, sealed: bool
+) -> list[StoredMessage]:
+    """Return messages by session and seq, those that are there, in any order: for as many as fit in memory.
+
+    `sealed`: nothing in the workspace may be in plain text.
+    """
+    if tx.takes_arrays:
+        ids, seqs = [place[0] for place in places], [place[1] for place in places]
+        rows = await tx.all("messages_at", workspace=workspace_id, ids=ids, seqs=seqs)
+        return await _open_each(tx, workspace_id, rows, sealed=sealed)
+    found = list[Row]()
+    for session_id, seq in places:
+        values: dict[str, Value] = {"workspace": workspace_id, "id": session_id, "seq": seq}
+        found += await tx.select("message_select", f"{_OF_SESSION} and seq = :seq and type like 'message.%'", values)
+    return await _open_each(tx, workspace_id, found, sealed=sealed)
+
+
+_OF_SESSION: Final = "where workspace_id = :workspace and session_id = :id"
+
+
 async def _read_rows(
     tx: Tx,
     statement: str,
@@ -437,6 +485,25 @@ async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
                 raise damaged("event", session.id, seq)
         opened.append((*row[:-1], body))
     return opened
+
+
+async def _open_each(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row], *, sealed: bool) -> list[StoredMessage]:
+    """Return rows of several logs as messages, with what is sealed opened.
+
+    Raises:
+        Damaged: as `_open`.
+    """
+    if not sealed and not any(row[-1][:1] == SEALED for row in rows):
+        return [StoredMessage(*row) for row in rows]
+    await seals.prepare(tx, workspace_id, seals.sealed_keys([row[-1] for row in rows]))
+    found = list[StoredMessage]()
+    for row in rows:
+        message = StoredMessage(*row)
+        if sealed and not is_sealed(message.body):
+            raise damaged("event", message.session_id, message.seq)
+        opened = await seals.open_any(tx, workspace_id, message.body, "event", message.session_id, message.seq)
+        found.append(msgspec.structs.replace(message, body=opened))
+    return found
 
 
 def _rows(append: Append, first_seq: int, cipher: Cipher | None) -> list[dict[str, Value]]:

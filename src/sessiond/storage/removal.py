@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from sessiond.core.ids import WorkspaceId
-from sessiond.storage import events, idempotency, mails, runs, trash, waits
+from sessiond.storage import events, idempotency, mails, runs, search, trash, waits
 from sessiond.storage.engine import Tx
 
 ROWS_MAX: Final = 500  # that go, to a transaction
@@ -32,11 +32,15 @@ async def _answers(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> int:
     return await idempotency.forget_some(tx, workspace_id, session_id, limit=ROWS_MAX)
 
 
+async def _index(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> int:
+    return await search.remove_some(tx, workspace_id, session_id, limit=ROWS_MAX)
+
+
 async def _events(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> int:
     return await events.remove_some(tx, workspace_id, session_id, limit=ROWS_MAX)
 
 
-BESIDE_LOG: Final[tuple[Remover, ...]] = (_waits, _runs, _answers)
+BESIDE_LOG: Final[tuple[Remover, ...]] = (_waits, _runs, _answers, _index)
 """What belongs to a session, has no bound, and is seen only through the session's row."""
 
 # One after the other: the next begins when the one before has nothing left.

@@ -16,7 +16,7 @@ import msgspec
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import Session
 from sessiond.crypto import SEALED, is_sealed, make_key_id
-from sessiond.storage import idempotency, inboxes, mails, runs, seals, sessions, waits
+from sessiond.storage import idempotency, inboxes, mails, runs, seals, search, sessions, waits
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.vault import damaged
 
@@ -61,6 +61,10 @@ async def move_some(tx: Tx, workspace_id: WorkspaceId, session_id: str, root_id:
     records = await _move_records(tx, session)
     if records:
         return moved + records, False
+    # What it said is to be found by hashes with the new key.
+    forgotten = await search.forget(tx, workspace_id, session_id, limit=PIECE_EVENTS)
+    if forgotten == PIECE_EVENTS:
+        return moved + forgotten, False
     await tx.run("session_resealed_to", workspace=workspace_id, id=session_id, seq=None)
     key = session.key_id or PLAIN_KEY
     await tx.run("seal_keys_drop_of_session", workspace=workspace_id, session=session_id, key=key)

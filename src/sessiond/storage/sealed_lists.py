@@ -1,11 +1,13 @@
 """Lists of sessions by what is sealed in them: who is searched for by name, and in whose order.
 
-No database can look there. So all that may match are opened, a few at a time, and only what they are sorted by is kept.
+No database can look there. So all that may match, by keyed hashes of parts of their names, are opened, a few at a time,
+and only what they are sorted by is kept.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -14,7 +16,7 @@ from sessiond.core.ids import WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import Position, SessionPage, position_of
 from sessiond.core.session import Session, SessionFilter, Sort
-from sessiond.storage import seals, sessions
+from sessiond.storage import seals, search_names, sessions
 from sessiond.storage.engine import Tx
 from sessiond.storage.pages import count_fitting
 
@@ -59,18 +61,50 @@ async def read_page(
 
 
 async def _find_places(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter, sort: Sort) -> list[Place]:
+    places = dict[str, Place]()
     part = wanted.query.casefold() if wanted.query is not None else None
-    places, after = list[Place](), ""
-    where, values = await sessions.conditions(tx, workspace_id, msgspec.structs.replace(wanted, query=None))
-    tail = f"where {' and '.join([*where, 's.id > :after_id'])} order by s.id limit :limit"
-    while True:
-        found = await sessions.read_each(tx, workspace_id, tail, {**values, "after_id": after, "limit": CHUNK})
-        for session in found:
+    async for chunk in _candidates(tx, workspace_id, wanted, part):
+        for session in chunk:
             if part is None or part in sessions.search_text(session):
                 at = position_of(session, sort, descending=False)
-                places.append((at.value, at.id))
+                places[at.id] = (at.value, at.id)
+    return list(places.values())
+
+
+async def _candidates(
+    tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter, part: str | None
+) -> AsyncIterator[list[Session]]:
+    """Yield the sessions that may match, a few at a time, some of them perhaps twice."""
+    anybody = msgspec.structs.replace(wanted, query=None)
+    keys = await seals.read_index_keys(tx, workspace_id) if part is not None else []
+    named = None
+    if part is not None:
+        named = await search_names.find_named(tx, workspace_id, keys, part, limit=CHUNK)
+    if named is None:
+        async for chunk in _read_through(tx, workspace_id, anybody):
+            yield chunk
+        return
+    # By its id, or by its names where they are in plain text still.
+    async for chunk in _read_through(tx, workspace_id, wanted):
+        yield chunk
+    while named:
+        ids = tuple(each for each in named if not wanted.ids or each in wanted.ids)
+        if ids:
+            where, values = await sessions.conditions(tx, workspace_id, msgspec.structs.replace(anybody, ids=ids))
+            yield await sessions.read_each(tx, workspace_id, f"where {' and '.join(where)}", values)
+        if len(named) < CHUNK:
+            return
+        named = await search_names.find_named(tx, workspace_id, keys, part or "", after=named[-1], limit=CHUNK)
+
+
+async def _read_through(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -> AsyncIterator[list[Session]]:
+    where, values = await sessions.conditions(tx, workspace_id, wanted)
+    tail, after = f"where {' and '.join([*where, 's.id > :after_id'])} order by s.id limit :limit", ""
+    while True:
+        found = await sessions.read_each(tx, workspace_id, tail, {**values, "after_id": after, "limit": CHUNK})
+        yield found
         if len(found) < CHUNK:
-            return places
+            return
         after = found[-1].id
 
 

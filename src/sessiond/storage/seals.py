@@ -273,10 +273,15 @@ async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
         return [plain]
     ids = [root.id for root in await read_roots(tx, workspace_id)]
     ids.sort(key=lambda key_id: key_id != state.key_id)
-    keys = [IndexKey(key_id, (await cipher_of(tx, workspace_id, key_id)).derive("index")) for key_id in ids]
+    keys = [index_key(await cipher_of(tx, workspace_id, key_id)) for key_id in ids]
     if state.key_id is None:
         return [plain, *keys]
     return [*keys, plain] if state.changing else keys
+
+
+def index_key(root: Cipher) -> IndexKey:
+    """Return what is indexed with under a key of a workspace."""
+    return IndexKey(root.key_id, root.derive("index"))
 
 
 async def destroy_unused(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> None:

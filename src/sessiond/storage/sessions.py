@@ -16,7 +16,7 @@ from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
 from sessiond.crypto import make_key_id
-from sessiond.storage import events, seals, trash
+from sessiond.storage import events, seals, search_names, trash
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
@@ -81,6 +81,7 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
     if _has_details(session):
         await put_details(tx, session)
         await put_metadata(tx, session)
+        await _put_names(tx, session)
     _tally(tx, session, 1)
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
@@ -172,6 +173,8 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     if before.metadata != after.metadata:
         await drop_metadata(tx, before)
         await put_metadata(tx, after)
+    if (before.user_name, before.user_email) != (after.user_name, after.user_email):
+        await _put_names(tx, after)
     _tally(tx, before, -1)
     _tally(tx, after, 1)
     if after.agent_id == before.agent_id:
@@ -473,6 +476,17 @@ async def rekey(tx: Tx, session: Session, *, resealing_seq: int) -> None:
     )
     await put_details(tx, session)
     await put_metadata(tx, session)
+    await search_names.drop(tx, session.workspace_id, session.id)
+    await _put_names(tx, session)
+
+
+async def _put_names(tx: Tx, session: Session) -> None:
+    """Have a sealed session be found by a part of its user's name or e-mail; a plain one's stand in its row."""
+    if session.key_id is None:
+        return
+    parent = (await seals.cipher_of(tx, session.workspace_id, session.key_id)).parent
+    named = "\n".join(part for part in (session.user_name, session.user_email) if part is not None)
+    await search_names.put_names(tx, seals.index_key(parent), session, named)
 
 
 async def put_details(tx: Tx, session: Session) -> None:

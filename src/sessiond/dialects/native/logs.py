@@ -15,7 +15,7 @@ from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Delta, Event
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
-from sessiond.dialects.native import log_shapes, queries
+from sessiond.dialects.native import log_shapes, queries, searches
 from sessiond.web.answers import Answer, Stream, encode, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
@@ -41,6 +41,8 @@ async def append_messages(request: Request) -> Answer:
 
 
 async def list_messages(request: Request) -> Answer:
+    if any(name == "q" for name, _ in request.query_pairs()):
+        return await searches.search_session(request)
     query = request.query_as(queries.ListMessages, filled=queries.FILTERS)
     wanted = _stretch(query)
     found = await messages.read_page(
@@ -118,7 +120,7 @@ class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
     with_total: bool
 
 
-def _stretch(query: queries.ListMessages) -> _Stretch:
+def _stretch(query: queries.ListLog) -> _Stretch:
     """Return what a query asks for.
 
     Raises:

@@ -26,11 +26,15 @@ Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 WAIT_MAX_SECONDS: Final = 300.0  # proxies give up long before
 Wait = Annotated[float, Meta(ge=0, le=WAIT_MAX_SECONDS, description="Seconds until the answer, at most.")]
 
+Query = Annotated[str, Meta(description='Words, all of which must be there, and phrases in "quotation marks".')]
+SEARCH_MAX: Final = 100  # each is opened and looked through
+SearchLimit = Annotated[int, Meta(ge=1, le=SEARCH_MAX)]
+
 FILTERS: Final = frozenset(
     {
         *("session_id", "agent_id", "user_id", "task_id", "status"),
         *("created_after", "created_before", "type", "after", "before"),
-        *("inbox_id", "active"),
+        *("inbox_id", "active", "q"),
     }
 )
 """What narrows a list. Without a value it is refused: an empty variable in a script must not ask for everything."""
@@ -53,7 +57,7 @@ class ListSessions(msgspec.Struct, frozen=True, kw_only=True):
     include: list[str] = []
 
 
-class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
+class ListLog(msgspec.Struct, frozen=True, kw_only=True):
     after: Seq | None = None
     before: Seq | None = None
     order: Annotated[str, Meta(pattern="^(asc|desc)$")] = "asc"
@@ -63,12 +67,28 @@ class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
     include: list[str] = []
 
 
-class ListEvents(ListMessages, frozen=True, kw_only=True):
+class ListMessages(ListLog, frozen=True, kw_only=True):
+    q: Query | None = None
+
+
+class ListEvents(ListLog, frozen=True, kw_only=True):
     type: list[Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": TYPE})]] = []
 
 
 class DeleteSession(msgspec.Struct, frozen=True, kw_only=True):
     erase: bool = False
+
+
+class SearchSession(msgspec.Struct, frozen=True, kw_only=True):
+    q: Query
+    limit: SearchLimit = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+class SearchMessages(SearchSession, frozen=True, kw_only=True):
+    session_id: str | None = None
+    agent_id: str | None = None
+    user_id: str | None = None
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):

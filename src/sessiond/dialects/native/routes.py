@@ -21,6 +21,7 @@ from sessiond.dialects.native import (
     replays,
     run_shapes,
     runs,
+    searches,
     sessions,
     shapes,
 )
@@ -108,9 +109,21 @@ ROUTES: Final = (
         method="GET",
         path="/v1/sessions/{session_id}/messages",
         handler=logs.list_messages,
-        summary="Read messages",
+        summary="Read messages, or search in them",
+        description="With `q`, the newest that have all of it come first, `after`, `before`, `order`, `offset` and"
+        " `include` are not taken, and `limit` is at most 100.",
         query=queries.ListMessages,
-        answers={200: log_shapes.MessagePage} | FINDS,
+        answers={200: (log_shapes.MessagePage, searches.FoundPageOut)} | FINDS,
+    ),
+    Route(
+        method="GET",
+        path="/v1/messages",
+        handler=searches.search_messages,
+        summary="Search in the messages of all sessions",
+        description="The newest that have all of `q` come first. A page may be short, or empty, and not the last:"
+        " `next_cursor` tells. `complete` is false where something that was just said was not looked through.",
+        query=queries.SearchMessages,
+        answers={200: searches.FoundPageOut} | FINDS,
     ),
     Route(
         method="GET",

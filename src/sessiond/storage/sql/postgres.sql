@@ -37,7 +37,7 @@ update sessions s set last_seq = s.last_seq + w.events, message_count = s.messag
 from locked l
 join wanted w on w.workspace_id = l.workspace_id and w.id = l.id
 where s.workspace_id = l.workspace_id and s.id = l.id
-returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.key_id
+returning s.workspace_id, s.id, s.last_seq, case when to_index = 1 then updated_slot else -1 end, s.key_id
 
 -- name: event_insert_each
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
@@ -115,7 +115,7 @@ from unnest(cast(:workspaces as text[]), cast(:ids as text[]), cast(:events as b
     cast(:bytes as bigint[]), cast(:largest as bigint[]), cast(:ats_us as bigint[]))
     as w (workspace_id, id, events, messages, bytes, largest, at_us)
 where s.workspace_id = w.workspace_id and s.id = w.id
-returning s.workspace_id, s.id, s.last_seq, s.updated_slot, s.event_waits, s.key_id
+returning s.workspace_id, s.id, s.last_seq, case when to_index = 1 then updated_slot else -1 end, s.event_waits, s.key_id
 
 -- Two sweepers look at the same time; each takes what the other has not.
 -- name: waits_due
@@ -205,3 +205,63 @@ returning seq
 -- name: erasure_lock
 select 1 from erasures where workspace_id = :workspace and id = :id
 for update
+
+-- The ends of many logs in one round trip.
+-- name: message_tails
+select e.session_id, e.seq, e.created_at_us, e.run_id, e.body
+from unnest(cast(:ids as text[]), cast(:afters as bigint[]), cast(:untils as bigint[])) as w (id, after, until)
+cross join lateral (
+    {message_select}
+    where workspace_id = :workspace and session_id = w.id and seq > w.after and seq <= w.until and type like 'message.%'
+    order by seq limit :limit
+) e
+
+-- name: messages_at
+select e.session_id, e.seq, e.created_at_us, e.run_id, e.body
+from unnest(cast(:ids as text[]), cast(:seqs as bigint[])) as w (id, seq)
+join events e on e.workspace_id = :workspace and e.session_id = w.id and e.seq = w.seq and e.type like 'message.%'
+
+-- An append has a session's row in hand: it is passed by until it is quiet.
+-- name: search_quiet_each
+update sessions set to_index = 0
+where (workspace_id, id) in (
+    select s.workspace_id, s.id
+    from sessions s
+    join unnest(cast(:ids as text[]), cast(:seqs as bigint[])) as w (id, seq)
+        on s.workspace_id = :workspace and s.id = w.id and s.last_seq = w.seq
+    where s.to_index = 1 and s.updated_slot <= :slot
+    for update of s skip locked
+)
+
+-- name: search_docs_insert_each
+insert into search_docs (workspace_id, doc, session_id, seq, created_at_us, key_id)
+select :workspace, d.doc, d.session_id, d.seq, d.created_at_us, :key
+from unnest(cast(:docs as bigint[]), cast(:ids as text[]), cast(:seqs as bigint[]), cast(:ats_us as bigint[]))
+    as d (doc, session_id, seq, created_at_us)
+
+-- name: search_progress_put_each
+insert into search_progress (workspace_id, session_id, created_at_us, seq)
+select :workspace, p.session_id, p.created_at_us, p.seq
+from unnest(cast(:ids as text[]), cast(:ats_us as bigint[]), cast(:seqs as bigint[])) as p (session_id, created_at_us, seq)
+on conflict (workspace_id, session_id) do update set created_at_us = excluded.created_at_us, seq = excluded.seq
+
+-- Only here can two transactions change one index at a time.
+-- name: search_lock
+select version, next_segment from search_workspaces where workspace_id = :workspace
+for update
+
+-- name: search_docs_taken
+select doc from search_docs where workspace_id = :workspace and doc = any(cast(:docs as bigint[]))
+
+-- name: search_locate
+select d.doc, d.created_at_us, d.session_id, d.seq
+from search_docs d
+join sessions s on s.workspace_id = d.workspace_id and s.id = d.session_id
+where d.workspace_id = :workspace and d.doc = any(cast(:docs as bigint[]))
+    and (cast(:user as text) is null or s.user_id = :user) and (cast(:agent as text) is null or s.agent_id = :agent)
+    and (cast(:session as text) is null or s.id = :session)
+
+-- name: search_buckets
+select p.segment, p.bucket, p.entries
+from unnest(cast(:segments as bigint[]), cast(:buckets as bigint[])) as w (segment, bucket)
+join search_postings p on p.workspace_id = :workspace and p.segment = w.segment and p.bucket = w.bucket

@@ -179,7 +179,7 @@ update sessions set last_seq = last_seq + :events, message_count = message_count
     largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
     updated_at_us = :at_us, last_active_at_us = :at_us
 where workspace_id = :workspace and id = :id and fence = :fence and lease_owner = :worker
-returning last_seq, updated_slot, event_waits, key_id
+returning last_seq, case when to_index = 1 then updated_slot else -1 end, event_waits, key_id
 
 -- Only PostgreSQL must lock. See postgres.sql.
 -- name: lease_hold

@@ -63,3 +63,16 @@ select l.workspace_id, l.agent_id, (
         and s.ready_agent_id is not null and s.ready_at_us is not null
 )
 from lanes l where l.number > 0 and l.workspace_id is not null
+
+-- Arrays are JSON here.
+-- name: search_docs_taken
+select doc from search_docs where workspace_id = :workspace and doc in (select value from json_each(:docs))
+
+-- Its planner would read all sessions of a workspace and look for the messages of each: `cross join` keeps the order.
+-- name: search_locate
+select d.doc, d.created_at_us, d.session_id, d.seq
+from json_each(:docs) w
+cross join search_docs d on d.workspace_id = :workspace and d.doc = w.value
+cross join sessions s on s.workspace_id = d.workspace_id and s.id = d.session_id
+where (:user is null or s.user_id = :user) and (:agent is null or s.agent_id = :agent)
+    and (:session is null or s.id = :session)
