@@ -39,9 +39,7 @@ def with_master(engine: Engine) -> Engine:
     return engine
 
 
-async def change(
-    engine: Engine, wanted: Mode, *, storage_key: str | None = None, anew: bool = False
-) -> list[Held]:
+async def change(engine: Engine, wanted: Mode, *, storage_key: str | None = None, anew: bool = False) -> list[Held]:
     await encryption.begin(engine, HERE, wanted, storage_key=storage_key, anew=anew)
     return await encryption.move(engine, HERE)
 
