@@ -77,8 +77,9 @@ async def open_site(settings: Settings, *, access: AccessLog | None, shared: Pat
             async with running(_keep_house(site)), running(Sweeper(engine).work()):
                 yield site
         finally:
-            with suppress(SessiondError):
-                await site.authenticator.note_used()
+            for chore in (site.authenticator.note_used, site.authenticator.refusals.write):
+                with suppress(SessiondError):
+                    await chore()
     finally:
         await engine.close()
 
@@ -188,6 +189,7 @@ async def _keep_house(site: Site) -> None:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         await _try(site.telemetry.share)
         await _try(site.authenticator.note_used)
+        await _try(site.authenticator.refusals.write_due)
         await _try(site.engine.vault.forget_old)
 
 

@@ -33,6 +33,8 @@ ME: Final = caller()
 
 
 async def make_workspaces(engine: Engine) -> None:
+    """See that the workspaces of the callers are there."""
+
     async def operation(tx: Tx) -> None:
         for number, workspace in enumerate((HERE, ELSEWHERE)):
             await workspaces.insert(tx, Workspace(workspace, f"{number}" * 64, 1))

@@ -24,6 +24,7 @@ WITHOUT_HOST = caller(scopes=ALL_SCOPES - {Scope.HOST})
 async def register(
     engine: Engine, agent_id: str = "a", new: NewAgent = ECHO, *, change: bool = True, call: Call | None = None
 ) -> Registered:
+    await make_workspaces(engine)
     return await agents.register(call or Call(engine, ME), agent_id, new, itself, change=change)
 
 

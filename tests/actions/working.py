@@ -21,7 +21,7 @@ from sessiond.core.message import Message
 from sessiond.core.run import COMPLETED, FAILED, Ask, Brief, Choice, Failure, Run, RunFilter
 from sessiond.core.session import NewSession, Session
 from sessiond.storage.engine import Engine, Tx
-from tests.actions.calling import ME, append, gathered, text
+from tests.actions.calling import ME, append, gathered, make_workspaces, text
 
 SECOND: Final = 1_000_000
 LEASE: Final = 10 * SECOND
@@ -34,6 +34,7 @@ BROKEN: Final = Outcome(status=FAILED, failure=Failure("agent_failed", "it broke
 
 
 async def register(engine: Engine, agent_id: str = "a", **new: Any) -> None:
+    await make_workspaces(engine)
     await agents.register(Call(engine, ME), agent_id, NewAgent(runner="echo", **new), itself)
 
 

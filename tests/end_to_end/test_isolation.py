@@ -87,6 +87,8 @@ class Names(msgspec.Struct, frozen=True):
             "if_exists": "return",
             "scopes": ["sessions:read"],
             "dialect": None,
+            "event": "deleteSession",
+            "actor": self.key,
         }
         runs = {
             "input": "mine",

@@ -20,7 +20,7 @@ from sessiond.core.run import Failure, Run, RunStatus
 from sessiond.core.session import NewSession
 from sessiond.runners.worker import Worker
 from sessiond.storage.engine import Engine
-from tests.actions.calling import ME, append, gathered
+from tests.actions.calling import ME, append, gathered, make_workspaces
 
 SECONDS: Final = 30  # for what takes a moment when nothing else runs
 LEASE_SECONDS: Final = 8.0
@@ -42,6 +42,7 @@ async def open_worker(
 
 
 async def register(engine: Engine, agent_id: str = "a", *, runner: str = "echo", **new: Any) -> None:
+    await make_workspaces(engine)
     await agents.register(
         Call(engine, ME), agent_id, NewAgent(runner=runner, **{"backoff_seconds": 0.0, **new}), itself
     )

@@ -138,6 +138,7 @@ async def query(database: str, sql: str) -> Sequence[Any]:
     path = sqlite_path(database)
     if path is not None:
         connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(10_000)
         try:
             return connection.execute(sql).fetchall()
         finally:
@@ -150,18 +151,5 @@ async def query(database: str, sql: str) -> Sequence[Any]:
 
 
 async def execute(database: str, sql: str) -> None:
-    """Change something behind sessiond's back."""
-    path = sqlite_path(database)
-    if path is None:
-        server = await asyncpg.connect(database)
-        try:
-            await server.execute(sql)
-        finally:
-            await server.close()
-        return
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(10_000)
-    try:
-        connection.execute(sql)
-    finally:
-        connection.close()
+    """Change the database by hand."""
+    await query(database, sql)

@@ -8,6 +8,7 @@ from sessiond.core.caller import Key, Scope, Workspace
 from sessiond.core.ids import KeyId, WorkspaceId
 from sessiond.storage import keys, workspaces
 from sessiond.storage.engine import Engine, Tx
+from sessiond.storage.keys import Known
 from tests.storage.making import ELSEWHERE, NOW, WORKSPACE
 
 
@@ -44,8 +45,8 @@ async def insert(engine: Engine, *made: Key) -> None:
     await engine.write(operation)
 
 
-async def find(engine: Engine, key_id: str) -> tuple[Key, str, int | None] | None:
-    async def operation(tx: Tx) -> tuple[Key, str, int | None] | None:
+async def find(engine: Engine, key_id: str) -> Known | None:
+    async def operation(tx: Tx) -> Known | None:
         return await keys.find_by_hash(tx, key_id.encode())
 
     return await engine.read(operation)
@@ -55,7 +56,7 @@ async def test_a_key_is_found_by_its_hash_with_its_workspace(workspaced: Engine)
     key = make_key("a", workspace=ELSEWHERE)
     await insert(workspaced, key)
 
-    assert await find(workspaced, "a") == (key, "1" * 64, None)
+    assert await find(workspaced, "a") == Known(key, "1" * 64, storage_key_id=None, audits_reads=False)
     assert await find(workspaced, "b") is None
 
 
@@ -92,7 +93,7 @@ async def test_a_key_is_revoked_once_and_by_its_own_workspace_only(workspaced: E
     assert await revoke(WORKSPACE, "a", NOW + 2)
     found = await find(workspaced, "a")
     assert found is not None
-    assert found[0].revoked_at_us == NOW + 1, "the first time stays"
+    assert found.key.revoked_at_us == NOW + 1, "the first time stays"
 
 
 async def test_the_last_use_only_moves_on(workspaced: Engine) -> None:
@@ -106,4 +107,4 @@ async def test_the_last_use_only_moves_on(workspaced: Engine) -> None:
         await workspaced.write(operation)
 
     found = {key_id: await find(workspaced, key_id) for key_id in "ab"}
-    assert {key_id: row[0].last_used_at_us for key_id, row in found.items() if row} == {"a": NOW + 5, "b": NOW}
+    assert {key_id: row.key.last_used_at_us for key_id, row in found.items() if row} == {"a": NOW + 5, "b": NOW}

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from sessiond.actions.call import A, Call
 from sessiond.core.agent import ECHO, Agent, NewAgent
+from sessiond.core.audit import CREATE_AGENT, DELETE_AGENT, UPDATE_AGENT
 from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.ids import WorkspaceId
@@ -38,16 +39,25 @@ async def register(
     _require_host(call, agent)
 
     async def operation(tx: Tx) -> Registered:
-        if await agents.insert(tx, agent):
+        if await insert(tx, call, agent):
             return Registered(agent, new=True)
         before = await agents.find(tx, agent.workspace_id, agent.id)
         if not change or before is None:
             raise Conflict("an agent with this id is registered", field="id")
         _require_host(call, before)
         await agents.update(tx, agent)
+        await call.audit(tx, UPDATE_AGENT, {"id": agent.id, "runner": agent.runner})
         return Registered(replace(agent, created_at_us=before.created_at_us), new=False)
 
     return await call.write(operation, answer)
+
+
+async def insert(tx: Tx, call: Call, agent: Agent) -> bool:
+    """Store a new agent, and note it in the audit log; False, and nothing happens, when its id is taken."""
+    if not await agents.insert(tx, agent):
+        return False
+    await call.audit(tx, CREATE_AGENT, {"id": agent.id, "runner": agent.runner})
+    return True
 
 
 async def get(call: Call, agent_id: str) -> Agent:
@@ -94,6 +104,7 @@ async def remove(call: Call, agent_id: str, answer: Callable[[None], A]) -> A:
     async def operation(tx: Tx) -> None:
         if not await agents.delete(tx, call.caller.workspace_id, agent_id):
             raise NotFound("no such agent")
+        await call.audit(tx, DELETE_AGENT, {"id": agent_id})
 
     return await call.write(operation, answer)
 

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 import uuid_utils
 
+from sessiond.core.audit import OK, Locator
 from sessiond.core.caller import Caller
 from sessiond.core.event import Entry
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.session import Session
-from sessiond.storage import idempotency
+from sessiond.storage import audit, idempotency
 from sessiond.storage.engine import Engine, Operation, T, Tx
 from sessiond.storage.events import Append
 
@@ -51,16 +52,24 @@ class Call:
     the answer is kept with what it answers and a retried request gets it again.
     """
 
-    __slots__ = ("_started_ns", "caller", "engine", "if_match", "now_us", "retry")
+    __slots__ = ("_started_ns", "address", "caller", "engine", "if_match", "now_us", "retry")
 
     def __init__(
-        self, engine: Engine, caller: Caller, *, if_match: str | None = None, retry: Retry | None = None
+        self,
+        engine: Engine,
+        caller: Caller,
+        *,
+        if_match: str | None = None,
+        retry: Retry | None = None,
+        address: str | None = None,
     ) -> None:
         self.engine = engine
         self.caller = caller
         self.if_match = if_match
         """The value of an If-Match header: the session must be in this version."""
         self.retry = retry
+        self.address = address
+        """Where it was asked from; None for what did not come over the network."""
         self.now_us = time.time_ns() // 1000
         self._started_ns = time.perf_counter_ns()
 
@@ -87,6 +96,19 @@ class Call:
             duration_us=(time.perf_counter_ns() - self._started_ns) // 1000,
             entries=entries,
             starts=starts,
+        )
+
+    async def audit(self, tx: Tx, event: str, record_locator: Locator, *, result: str = OK) -> None:
+        """Note in the workspace's audit log, in the transaction of what it tells of, what this caller did."""
+        await audit.append(
+            tx,
+            self.caller.workspace_id,
+            event,
+            record_locator,
+            actor=self.caller.key_id,
+            at_us=self.now_us,
+            address=self.address,
+            result=result,
         )
 
     async def write(self, operation: Operation[T], answer: Callable[[T], A]) -> A:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from sessiond.actions.call import A, Call
+from sessiond.core.audit import CREATE_KEY, REVOKE_KEY
 from sessiond.core.caller import Key, Scope
 from sessiond.core.errors import InvalidInput, NotFound
 from sessiond.core.ids import KeyId
@@ -47,10 +48,17 @@ async def create(call: Call, new: NewKey, answer: Callable[[MadeKey], A]) -> A:
     made = make_key(call, new)
 
     async def operation(tx: Tx) -> MadeKey:
-        await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
+        await insert(tx, call, made)
         return made
 
     return await call.write(operation, answer)
+
+
+async def insert(tx: Tx, call: Call, made: MadeKey) -> None:
+    """Store a new key, and note in the audit log what it may do, and for whom."""
+    await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
+    locator = {"id": made.key.id, "scopes": " ".join(sorted(made.key.scopes)), "user_id": made.key.user_id}
+    await call.audit(tx, CREATE_KEY, {name: value for name, value in locator.items() if value is not None})
 
 
 def make_key(call: Call, new: NewKey) -> MadeKey:
@@ -96,5 +104,6 @@ async def revoke(call: Call, key_id: str, answer: Callable[[None], A]) -> A:
     async def operation(tx: Tx) -> None:
         if not await keys.revoke(tx, call.caller.workspace_id, key_id, at_us=call.now_us):
             raise NotFound("no such key")
+        await call.audit(tx, REVOKE_KEY, {"id": key_id})
 
     return await call.write(operation, answer)

@@ -24,7 +24,7 @@ from sessiond.core.metadata import JsonObject, merge, pack_data, pack_metadata, 
 from sessiond.core.page import SessionPage, unpack_position
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, COMPLETED, CREATED, FAILED, NewSession, Session, SessionFilter, Sort, Status
-from sessiond.storage import audit, events, inboxes, runs, sealed_lists, sessions, waits
+from sessiond.storage import events, inboxes, runs, sealed_lists, sessions, waits
 from sessiond.storage.engine import Tx
 
 INLINE_SESSIONS: Final = 50  # rows that a read may touch and still count as short
@@ -275,10 +275,7 @@ async def delete(call: Call, session_id: str, answer: Callable[[None], A]) -> A:
     async def operation(tx: Tx) -> None:
         session = await _take(tx, call, session_id, opens=False)
         await remove(tx, session, at_us=call.now_us)
-        locator = {"id": str(session.id)}
-        await audit.append(
-            tx, session.workspace_id, DELETE_SESSION, locator, actor=call.caller.key_id, at_us=call.now_us
-        )
+        await call.audit(tx, DELETE_SESSION, {"id": session.id})
 
     return await call.write(operation, answer)
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from sessiond.actions import agents, keys
 from sessiond.actions.agents import make_echo
 from sessiond.actions.call import Call
 from sessiond.actions.keys import MadeKey, NewKey, make_key
-from sessiond.core.caller import ALL_SCOPES, Caller, Workspace
+from sessiond.core.audit import UPDATE_WORKSPACE
+from sessiond.core.caller import ALL_SCOPES, DEFAULT_WORKSPACE, Caller, Workspace
 from sessiond.core.errors import Conflict, InvalidInput, NotFound
 from sessiond.core.ids import KeyId, WorkspaceId, parse_id
 from sessiond.core.inbox import TTL_MAX_SECONDS
-from sessiond.crypto import hash_secret, make_database_id_hash
-from sessiond.storage import agents, keys, workspaces
+from sessiond.crypto import make_database_id_hash
+from sessiond.storage import keys as stored_keys
+from sessiond.storage import workspaces
 from sessiond.storage.engine import Engine, Tx
 
-DEFAULT: Final = WorkspaceId("default")
+DEFAULT: Final = DEFAULT_WORKSPACE
 
 
 def operator(workspace: Workspace) -> Caller:
@@ -26,6 +29,7 @@ def operator(workspace: Workspace) -> Caller:
         database_id_hash=workspace.database_id_hash,
         key_id=KeyId("operator"),
         scopes=ALL_SCOPES,
+        audits_reads=workspace.audits_reads,
     )
 
 
@@ -54,13 +58,14 @@ async def begin(engine: Engine) -> MadeKey | None:
     A workspace `default` that never had a key gets one too: a command may have made it before the first start.
     """
     workspace = _make(DEFAULT)
-    made = make_key(Call(engine, operator(workspace)), NewKey(name="first key", scopes=ALL_SCOPES))
+    call = Call(engine, operator(workspace))
+    made = make_key(call, NewKey(name="first key", scopes=ALL_SCOPES))
 
     async def operation(tx: Tx) -> MadeKey | None:
-        if not await workspaces.insert(tx, workspace) and await keys.read_page(tx, DEFAULT, limit=1):
+        if not await workspaces.insert(tx, workspace) and await stored_keys.read_page(tx, DEFAULT, limit=1):
             return None
-        await agents.insert(tx, make_echo(DEFAULT, at_us=workspace.created_at_us))
-        await keys.insert(tx, made.key, secret_hash=hash_secret(made.secret))
+        await agents.insert(tx, call, make_echo(DEFAULT, at_us=workspace.created_at_us))
+        await keys.insert(tx, call, made)
         return made
 
     return await engine.write(operation)
@@ -110,10 +115,21 @@ async def set_retention(engine: Engine, workspace_id: str, seconds: int | None) 
 
     async def operation(tx: Tx) -> Workspace:
         await workspaces.set_retention(tx, workspace_id, seconds)
-        workspace = await workspaces.find(tx, workspace_id)
-        if workspace is None:
-            raise NotFound("no such workspace")
-        return workspace
+        return await _note_change(tx, engine, workspace_id, {"retention_seconds": seconds})
+
+    return await engine.write(operation)
+
+
+async def set_audit_reads(engine: Engine, workspace_id: str, *, wanted: bool) -> Workspace:
+    """Say whether reads of a workspace's sealed content are noted in its audit log; within seconds everywhere.
+
+    Raises:
+        NotFound: there is no such workspace.
+    """
+
+    async def operation(tx: Tx) -> Workspace:
+        await workspaces.set_audit_reads(tx, workspace_id, wanted=wanted)
+        return await _note_change(tx, engine, workspace_id, {"audit_reads": "on" if wanted else "off"})
 
     return await engine.write(operation)
 
@@ -125,6 +141,15 @@ async def read_page(engine: Engine, *, after: str = "", limit: int) -> list[Work
         return await workspaces.read_page(tx, after=after, limit=limit)
 
     return await engine.read(operation)
+
+
+async def _note_change(tx: Tx, engine: Engine, workspace_id: str, change: dict[str, str | int | None]) -> Workspace:
+    """Return a workspace that was just changed, and note in its audit log how."""
+    workspace = await workspaces.find(tx, workspace_id)
+    if workspace is None:
+        raise NotFound("no such workspace")
+    await Call(engine, operator(workspace)).audit(tx, UPDATE_WORKSPACE, {"id": workspace.id} | change)
+    return workspace
 
 
 def _make(workspace_id: str) -> Workspace:

@@ -8,7 +8,9 @@ from typing import Final
 
 import msgspec
 
+from sessiond.auth import refusals
 from sessiond.auth.failures import Failures
+from sessiond.auth.refusals import Refusals
 from sessiond.core.caller import Caller, Key
 from sessiond.core.errors import Unauthenticated
 from sessiond.crypto import hash_secret
@@ -33,6 +35,7 @@ class Authenticator:
         """Without `failures` no address is refused."""
         self._engine = engine
         self._failures = failures or Failures(0)
+        self.refusals: Final = Refusals(engine)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         # Hashes of keys that were good once. They are looked up also for an address that is refused, since behind one
         # address are many clients, of which one is bad.
@@ -42,20 +45,22 @@ class Authenticator:
     async def authenticate(self, authorization: str | None, *, address: str | None = None) -> Caller:
         """Return who an Authorization header is from.
 
-        `address` is where it comes from: failures are counted for it. None is somebody who was let in before.
+        `address` is where it comes from: failures are counted for it, and noted for the audit log. None is somebody who
+        was let in before.
 
         Raises:
             Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
             TooMany: the address sent too many wrong keys, and this key was not good before; it is not looked up.
         """
         if authorization is None:
+            self.refusals.note(refusals.MISSING, address=address)
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
         remembered = self._remembered.get(authorization)
         if remembered is None or remembered.until < time.monotonic():
             remembered = await self._look_up(authorization, address)
         now_us = time.time_ns() // 1000
         if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
-            raise self._failure(address)
+            raise self._failure(refusals.EXPIRED, address, remembered.caller)
         self._used[remembered.caller.key_id] = now_us
         return remembered.caller
 
@@ -81,27 +86,31 @@ class Authenticator:
         self._remembered.pop(authorization, None)
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
+            self.refusals.note(refusals.MALFORMED, address=address)
             raise Unauthenticated("the Authorization header must be: Bearer <key>")
         secret_hash = hash_secret(secret.strip())
         if address is not None and secret_hash not in self._proven:
             self._failures.check(address)
 
-        async def operation(tx: Tx) -> tuple[Key, str, int | None] | None:
+        async def operation(tx: Tx) -> keys.Known | None:
             return await keys.find_by_hash(tx, secret_hash)
 
         found = await self._engine.read(operation)
-        if found is None or found[0].revoked_at_us is not None:
+        if found is None:
+            raise self._failure(refusals.UNKNOWN, address)
+        key = found.key
+        if key.revoked_at_us is not None:
             self._proven.pop(secret_hash, None)
-            raise self._failure(address)
-        key, database_id_hash, storage_key_id = found
+            raise self._failure(refusals.REVOKED, address, key)
         caller = Caller(
             workspace_id=key.workspace_id,
-            database_id_hash=database_id_hash,
+            database_id_hash=found.database_id_hash,
             key_id=key.id,
             scopes=key.scopes,
             user_id=key.user_id,
             dialect=key.dialect,
-            storage_key_id=storage_key_id,
+            storage_key_id=found.storage_key_id,
+            audits_reads=found.audits_reads,
         )
         self._proven[secret_hash] = None
         self._proven.move_to_end(secret_hash)
@@ -114,8 +123,13 @@ class Authenticator:
             self._remembered.popitem(last=False)
         return remembered
 
-    def _failure(self, address: str | None) -> Unauthenticated:
-        """Count a wrong key, and return what to raise."""
+    def _failure(self, reason: str, address: str | None, known: Caller | Key | None = None) -> Unauthenticated:
+        """Count a wrong key and note it, and return what to raise."""
         if address is not None:
             self._failures.note_failure(address)
+        if known is None:
+            self.refusals.note(reason, address=address)
+        else:
+            key_id = known.id if isinstance(known, Key) else known.key_id
+            self.refusals.note(reason, address=address, workspace_id=known.workspace_id, key_id=key_id)
         return Unauthenticated("invalid API key")

@@ -12,7 +12,7 @@ from typing import Final
 import typer
 
 from sessiond import __version__
-from sessiond.cli import agents, doctor, encryption, keys, routes, serve, show, workspaces
+from sessiond.cli import agents, audit, doctor, encryption, keys, routes, serve, show, workspaces
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
@@ -40,6 +40,7 @@ app: Final = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("worker")(worker)
 app.add_typer(agents.app, name="agents")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(encryption.app, name="encryption")
 app.add_typer(workspaces.app, name="workspaces")
@@ -52,7 +53,7 @@ app.command("doctor")(doctor.doctor)
 def migrate(database: Database = None, config: Config = None, json: Json = False) -> None:
     """Bring the database's schema up to date.
 
-    `serve` and `worker` do so too, as do `agents`, `keys` and `workspaces`.
+    `serve` and `worker` do so too, as do `agents`, `audit`, `keys` and `workspaces`.
 
     \b
     sessiond migrate --database postgresql://sessiond@db/sessiond

@@ -52,6 +52,7 @@ def replay(
     if diff and not (rerun or simulate):
         raise typer.BadParameter("it needs --rerun or --simulate", param_hint="--diff")
     settings = load_settings({"database": database}, file=config)
+    from sessiond.actions.audit import note_read
     from sessiond.actions.call import Call
     from sessiond.actions.workspaces import operator
     from sessiond.cli.database import get_workspace, run_on
@@ -60,6 +61,8 @@ def replay(
     async def work(engine: Engine) -> bool:
         call = Call(engine, operator(await get_workspace(engine, workspace)))
         await _require(call, session_id)
+        if call.caller.audits_reads:
+            await note_read(call, route="sessiond replay", records={"session_id": session_id})
         if save is not None:
             await _save(call, session_id, save, json=json)
         elif rerun or simulate:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from sessiond.core.errors import Forbidden
 from sessiond.core.ids import KeyId, WorkspaceId
+
+DEFAULT_WORKSPACE: Final = WorkspaceId("default")
+"""The one that the first start makes; the operator's."""
 
 
 class Scope(StrEnum):
@@ -34,6 +38,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The wire this caller means where several claim a path."""
     storage_key_id: int | None = None
     """The key of the workspace that a client holds, who must send it along; None where none does."""
+    audits_reads: bool = False
+    """Whether what is read in the workspace is noted: it is sealed, and asks for that."""
 
     def require(self, scope: Scope) -> None:
         """Raise Forbidden unless the caller holds `scope`; nobody who is bound to a user administers a workspace."""
@@ -72,3 +78,11 @@ class Workspace(msgspec.Struct, frozen=True):
     created_at_us: int
     retention_seconds: int | None = None
     """How long sessions and inboxes are kept after they have ended; None: until somebody deletes them."""
+    audit_reads: bool = False
+    """Whether reads of sealed content are noted in the audit log."""
+    sealed: bool = False
+    """Whether new content is sealed."""
+
+    @property
+    def audits_reads(self) -> bool:
+        return self.audit_reads and self.sealed

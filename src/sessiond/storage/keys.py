@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sessiond.core.caller import Key, Scope
 from sessiond.core.ids import WorkspaceId
 from sessiond.storage.engine import Row, Tx
@@ -22,11 +24,19 @@ async def insert(tx: Tx, key: Key, *, secret_hash: bytes) -> None:
     )
 
 
-async def find_by_hash(tx: Tx, secret_hash: bytes) -> tuple[Key, str, int | None] | None:
-    """Return the key, whether it is still good or not, with its workspace's `database_id_hash` and the id of the key
-    that a client holds of it."""
+class Known(msgspec.Struct, frozen=True):
+    """A key that was looked up, and what its holder must know of the workspace; see `core.caller.Caller`."""
+
+    key: Key
+    database_id_hash: str
+    storage_key_id: int | None
+    audits_reads: bool
+
+
+async def find_by_hash(tx: Tx, secret_hash: bytes) -> Known | None:
+    """Return the key, whether it is still good or not."""
     row = await tx.one("key_by_hash", hash=secret_hash)
-    return (_row_to_key(row), row[10], row[11]) if row is not None else None
+    return Known(_row_to_key(row), row[10], row[11], bool(row[12])) if row is not None else None
 
 
 async def read_page(tx: Tx, workspace_id: WorkspaceId, *, after: tuple[int, str] = (-1, ""), limit: int) -> list[Key]:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sessiond.actions.call import Call, Retry
+from sessiond.auth.refusals import WRONG_DATABASE
 from sessiond.core.caller import Caller
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_nesting, check_text
@@ -137,16 +138,12 @@ class Request:
         """
         return self.client.address
 
-    @property
-    def client(self) -> Client:
-        """Who asks, from where, and how."""
-        if self._client is None:
-            self._client = self.site.proxies.find_client(self.scope)
-        return self._client
-
-    def _own_host(self) -> str:
-        address, port = self.scope["server"]
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    def note_wrong_database(self) -> None:
+        """Note that this caller's client named another workspace than its key's."""
+        caller = self.caller
+        self.site.authenticator.refusals.note(
+            WRONG_DATABASE, address=self.address or None, workspace_id=caller.workspace_id, key_id=caller.key_id
+        )
 
     async def hung_up(self) -> bool:
         """Whether the client is gone: for whom an answer is held back must be asked now and then.
@@ -160,6 +157,17 @@ class Request:
                 return bool((await self._receive())["type"] == "http.disconnect")
         except TimeoutError:
             return False
+
+    @property
+    def client(self) -> Client:
+        """Who asks, from where, and how."""
+        if self._client is None:
+            self._client = self.site.proxies.find_client(self.scope)
+        return self._client
+
+    def _own_host(self) -> str:
+        address, port = self.scope["server"]
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     @property
     def credential(self) -> str | None:
@@ -201,12 +209,12 @@ class Request:
             InvalidInput: the Idempotency-Key cannot be one.
         """
         if self.method not in ("POST", "PATCH", "DELETE"):
-            return Call(self.site.engine, self.caller)
+            return Call(self.site.engine, self.caller, address=self.address or None)
         headers = self.headers
         if_match = headers.get("if-match") if self.method != "POST" else None
         key = headers.get("idempotency-key") if self.method != "DELETE" else None
         retry = await self._retry(key) if key is not None else None
-        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry)
+        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=self.address or None)
 
     async def _retry(self, key: str) -> Retry:
         check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)

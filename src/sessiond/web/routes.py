@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -38,7 +39,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     public: bool = False
     """Answers without a key."""
     content: bool = True
-    """Shows or takes what a workspace may seal: where a client holds its key, that must come along."""
+    """Whether what people and agents say stands in what it takes or shows.
+
+    A workspace may seal that: where a client holds the key, it must come along. And its audit log may want to know.
+    """
+
+    @property
+    def shows_content(self) -> bool:
+        """Whether an answer that went well is a read of content: unless told otherwise, each that has a body."""
+        bodies = (kind for status, kind in self.answers.items() if status < HTTPStatus.BAD_REQUEST)
+        return self.content and not self.public and any(kind is not None for kind in bodies)
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
+from http import HTTPStatus
 from typing import Final
 
 import uuid_utils
 
+from sessiond.actions.audit import note_read
 from sessiond.actions.storage_keys import StorageKeys
 from sessiond.auth.failures import Failures
 from sessiond.auth.keys import Authenticator
@@ -236,7 +238,23 @@ class _Exchange:
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
+        if self.caller is not None and self.caller.audits_reads and self.claim.route.shows_content:
+            await self._note_read(request, answer)
         return answer
+
+    async def _note_read(self, request: Request, answer: Answer | Stream) -> None:
+        """Note that content was read, before anybody is shown it: what cannot be noted is not shown."""
+        if isinstance(answer, Answer) and (answer.status >= HTTPStatus.BAD_REQUEST or not answer.body):
+            return
+        assert self.claim is not None, "somebody answered"
+        names = (segment[1:-1] for segment in self.claim.path.split("/") if segment.startswith("{"))
+        records = dict(zip(names, request.params, strict=True))
+        try:
+            await note_read(await request.call(), route=f"{request.method} {self.claim.path}", records=records)
+        except BaseException:
+            if isinstance(answer, Stream):
+                await answer.chunks.aclose()  # type: ignore[attr-defined]  # generators, all of them
+            raise
 
     def _authenticate(self, request: Request) -> Awaitable[Caller]:
         return self._site.authenticator.authenticate(request.credential, address=request.address or None)

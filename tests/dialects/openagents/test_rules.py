@@ -215,17 +215,21 @@ def test_deletions_are_in_the_audit_log_newest_first(api: httpx.Client, tenant: 
         _add(api, session_id)
         api.delete(f"/api/session/{session_id}")
 
-    entries = api.get("/api/audit").json()
+    *entries, made = api.get("/api/audit").json()
 
+    assert made["eventName"] == "createKey"
     assert [entry["recordLocator"] for entry in entries] == ['{"id":"s3"}', '{"id":"s2"}', '{"id":"s1"}']
     first = entries[-1]
     assert first.pop("createdAt").endswith("Z")
     assert first.pop("keyLocatorHash")
+    assert len(bytes.fromhex(first.pop("hash"))) == 32
     assert first == {
-        "id": 1,
+        "id": 2,
         "databaseIdHash": tenant.database_id_hash,
         "recordLocator": '{"id":"s1"}',
         "eventName": "deleteSession",
+        "ip": "127.0.0.1",
+        "result": "ok",
     }
     assert api.get("/api/audit?limit=1&offset=1").json() == entries[1:2]
     assert api.get("/api/audit?offset=9007199254740992").json() == []

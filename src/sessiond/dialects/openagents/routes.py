@@ -89,6 +89,7 @@ async def _call(request: Request) -> Call:
     if not database_id_hash:
         raise Unauthenticated("missing database: send the header database-id-hash")
     if database_id_hash.strip().lower() != request.caller.database_id_hash:
+        request.note_wrong_database()
         raise Forbidden("this key is for another database than database-id-hash names")
     return await request.call()
 
@@ -205,6 +206,7 @@ ROUTES: Final = (
         summary="Create a session, or find the one that has this id",
         body=shapes.CreateSession,
         answers={200: shapes.CreatedOut} | _CHANGES,
+        content=False,
     ),
     Route(
         method="POST",
@@ -224,11 +226,11 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/api/audit",
-        content=False,
         handler=list_audit,
         summary="Read the audit log, newest first",
         query=shapes.ListAudit,
         answers={200: list[shapes.AuditDTO]} | _ERRORS,
+        content=False,
     ),
 )
 

@@ -13,7 +13,7 @@ from sessiond.core.audit import AuditEntry
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import StoredMessage
 from sessiond.core.ids import parse_id
-from sessiond.core.limits import OFFSET_MAX, PAGE_MAX, check_text
+from sessiond.core.limits import OFFSET_MAX, PAGE_MAX, TIME_MAX_US, check_text
 from sessiond.core.message import RawContent, Role, unpack_message
 from sessiond.core.session import NewSession, Session, SessionFilter, Sort
 from sessiond.web.answers import encode, iso_millis
@@ -74,6 +74,11 @@ class AuditDTO(msgspec.Struct, frozen=True, rename="camel"):
     """JSON: `{"id": …}`."""
     event_name: str
     created_at: str
+    ip: str | None
+    """Where it was asked from; null for what did not come over the network."""
+    result: str
+    hash: str | None
+    """Of this entry and the hash before it, in hex; null for one that is not in the chain yet."""
 
 
 class SessionId(msgspec.Struct, frozen=True):
@@ -207,5 +212,8 @@ def audit_out(entry: AuditEntry, *, database_id_hash: str) -> AuditDTO:
         database_id_hash,
         entry.record_locator.decode(),
         entry.event,
-        iso_millis(entry.at_us),
+        iso_millis(min(max(entry.at_us, 0), TIME_MAX_US)),
+        entry.address,
+        entry.result,
+        entry.hash.hex() if entry.hash is not None else None,
     )

@@ -5,7 +5,8 @@ values (:id, :workspace, :name, :hash, :scopes, :dialect, :user_id, :created_at_
 -- name: key_by_hash
 select k.id, k.workspace_id, k.name, k.scopes, k.dialect, k.user_id, k.created_at_us, k.expires_at_us, k.revoked_at_us,
     k.last_used_at_us, w.database_id_hash,
-    (select max(s.id) from seal_keys s where s.workspace_id = w.id and s.kind = 'client')
+    (select max(s.id) from seal_keys s where s.workspace_id = w.id and s.kind = 'client'),
+    case when w.audit_reads = 1 and w.key_id is not null then 1 else 0 end
 from keys k
 join workspaces w on w.id = k.workspace_id
 where k.hash = :hash
