@@ -466,7 +466,7 @@ async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
     Raises:
         Damaged: a body was changed or moved, or put there in plain text; the message names the event.
     """
-    if session.key_id is None and not any(row[-1][:1] == SEALED for row in rows):
+    if session.key_id is None and SEALED not in [row[-1][:1] for row in rows]:
         return rows
     await seals.prepare(tx, session.workspace_id, seals.sealed_keys([row[-1] for row in rows]))
     opened, state, ciphers = list[Row](), None, dict[bytes, Cipher]()

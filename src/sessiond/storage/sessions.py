@@ -391,7 +391,7 @@ async def _to_sessions(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row]) -
         Damaged: it was changed or moved; the message names the session.
     """
     await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
-    return [await _open_session(tx, row) for row in rows]
+    return [await _open_session(tx, row) if row[_KEY_COLUMN] is not None else _to_session(row) for row in rows]
 
 
 async def _open_session(tx: Tx, row: Row) -> Session:
