@@ -61,7 +61,7 @@ def test_no_bit_of_a_sealed_text_can_be_another() -> None:
         changed = bytearray(sealed)
         changed[bit // 8] ^= 1 << bit % 8
         # Who reads takes the key that the text names, and what does not begin as a sealed text for no sealed text.
-        if crypto.is_sealed(changed) and key_id_of(bytes(changed)) == key_id_of(sealed):
+        if crypto.is_sealed(bytes(changed)) and key_id_of(bytes(changed)) == key_id_of(sealed):
             with pytest.raises(NotOpened):
                 unseal(CIPHER, bytes(changed), b"place")
         else:
@@ -139,9 +139,9 @@ def test_a_bad_master_key_is_refused_without_being_shown(written: str, tmp_path:
     file = tmp_path / "master.key"
     file.write_text(written)
 
-    for refused in (lambda: load_master({}, file=str(file)), lambda: load_master({MASTER_KEY_VARIABLE: written})):
+    for environment, named in (({}, str(file)), ({MASTER_KEY_VARIABLE: written}, None)):
         with pytest.raises(SecretError, match="must be 32 bytes in base64") as caught:
-            refused()
+            load_master(environment, file=named)
         assert written not in str(caught.value)
         assert caught.value.__cause__ is None
 

@@ -23,6 +23,7 @@ from sessiond.storage import runs as run_rows
 from sessiond.storage import sessions as session_rows
 from sessiond.storage import waits as wait_rows
 from sessiond.storage.engine import Engine, Tx
+from sessiond.storage.resealing import Held
 from tests.actions import mailing, working
 from tests.actions.calling import HERE, ME, append, make_workspaces, retried, text
 
@@ -38,9 +39,7 @@ def with_master(engine: Engine) -> Engine:
     return engine
 
 
-async def change(
-    engine: Engine, wanted: Mode, *, storage_key: str | None = None, anew: bool = False
-) -> list[encryption.Held]:
+async def change(engine: Engine, wanted: Mode, *, storage_key: str | None = None, anew: bool = False) -> list[Held]:
     await encryption.begin(engine, HERE, wanted, storage_key=storage_key, anew=anew)
     return await encryption.move(engine, HERE)
 

@@ -15,6 +15,8 @@ from tests.end_to_end.filling import Filled, fill
 from tests.end_to_end.tampering import PLAIN, Column, ask, flipped
 from tests.serving import Serving, Tenant, open_serving
 
+LISTS = ("/v1/sessions", "/v1/runs", "/v1/waits", "/v1/inboxes")
+
 
 @pytest.fixture
 def server(database: str) -> Iterator[Serving]:
@@ -38,7 +40,8 @@ class Place:
         for path in self.readers:
             answer = client.get(path)
             assert answer.status_code == 500, (self.name, path, answer.text)
-            assert self.name in answer.json()["detail"], answer.text
+            named = self.name if path not in LISTS else "cannot be opened"  # a list names the first
+            assert named in answer.json()["detail"], answer.text
             assert "forged" not in answer.text
 
     def check_read(self, client: httpx.Client) -> None:
