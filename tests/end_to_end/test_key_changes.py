@@ -21,9 +21,10 @@ import pytest
 from sessiond.crypto import MASTER_KEY_FILE_VARIABLE, make_master_key
 from tests.cli.program import PROGRAM, make_environment, run_json
 from tests.end_to_end.connection import Connection, Lost
+from tests.end_to_end.tampering import ask
 from tests.program import Program, open_program
 
-MESSAGES: Final = int(os.environ.get("MESSAGES", "3000"))
+MESSAGES: Final = int(os.environ.get("MESSAGES", "1000"))
 WRITERS: Final = 16
 READERS: Final = 3
 SESSIONS: Final = 48
@@ -33,12 +34,16 @@ BATCH: Final = 100
 
 
 @pytest.fixture
-def program(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    """The real program, that has a master key."""
+def master_key_file(tmp_path: Path) -> str:
     file = tmp_path / "master.key"
     file.write_text(make_master_key())
-    monkeypatch.setenv(MASTER_KEY_FILE_VARIABLE, str(file))
-    with open_program(database) as running:
+    return str(file)
+
+
+@pytest.fixture
+def program(database: str, master_key_file: str) -> Iterator[Program]:
+    """The real program, that has a master key."""
+    with open_program(database, "--master-key-file", master_key_file) as running:
         yield running
 
 
@@ -148,28 +153,30 @@ async def make_sessions(program: Program) -> list[Session]:
     return sessions
 
 
-async def change(database: str, *arguments: str, kills: int = 0) -> None:
-    """Run the command to its end; kill it in the middle first, so many times."""
+async def change(database: str, master_key_file: str, *arguments: str, kills: int = 0) -> int:
+    """Run the command to its end; kill it in the middle first, so many times. Return how often it was killed."""
     command = [*PROGRAM, "encryption", *arguments, "--database", database, "--json"]
+    killed = 0
     for attempt in range(kills + 1):
         process = await asyncio.create_subprocess_exec(
             *command,
-            env=make_environment(),
+            env=make_environment({MASTER_KEY_FILE_VARIABLE: master_key_file}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         if attempt < kills:
             await _until_in_the_middle(database, process)
-            process.send_signal(signal.SIGKILL)
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
         _, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
         assert process.returncode in ((0, -signal.SIGKILL) if attempt < kills else (0,)), errors.decode()
+        killed += process.returncode != 0
+    return killed
 
 
 async def _until_in_the_middle(database: str, process: asyncio.subprocess.Process) -> None:
     """Wait until a change has begun to move content, or has ended."""
-    from tests.end_to_end.tampering import ask
-
     ends = time.monotonic() + PATIENCE_SECONDS
     before = None
     while process.returncode is None and time.monotonic() < ends:
@@ -202,7 +209,7 @@ def status_of(database: str) -> Any:
     return run_json("encryption", "status", "--database", database)
 
 
-async def test_keys_are_changed_under_load_and_kills(program: Program, database: str) -> None:
+async def test_keys_are_changed_under_load_and_kills(program: Program, database: str, master_key_file: str) -> None:
     sessions = await make_sessions(program)
     traffic = Traffic(program, sessions)
     figures = [f"{MESSAGES} messages"]
@@ -216,10 +223,12 @@ async def test_keys_are_changed_under_load_and_kills(program: Program, database:
         for words, kills in ((("enable",), 1), (("rotate",), 2), (("disable",), 1)):
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
-                group.create_task(change(database, *words, kills=kills))
+                changing = group.create_task(change(database, master_key_file, *words, kills=kills))
                 if words == ("rotate",):
                     group.create_task(restart())
-            figures.append(f"{words[0]} {time.monotonic() - began:.1f} s")
+            killed = changing.result()
+            figures.append(f"{words[0]} {time.monotonic() - began:.1f} s, killed {killed} times")
+            assert killed or MESSAGES < 10_000, "it was stopped in the middle"
             status = await asyncio.to_thread(status_of, database)
             assert not status["changing"]
             wanted = {status["key_id"] or "plain text"}
