@@ -270,7 +270,7 @@ DAMAGES: Final = {
 }
 
 
-@pytest.mark.parametrize(("table", "wanted"), zip(DAMAGES, (SERVER, OFF) * 3, strict=True))
+@pytest.mark.parametrize(("table", "wanted"), [*zip(DAMAGES, (SERVER, OFF) * 3, strict=True)])
 async def test_damage_is_named_and_the_change_goes_on_without_it(
     master: Engine, database: str, table: str, wanted: Mode
 ) -> None:
