@@ -101,8 +101,9 @@ def test_a_key_opens_what_it_has_sealed_at_its_place_only() -> None:
     for cipher, place in ((here, ("event", "s", 8)), (here, ("event", "s7", "")), (there, ("event", "s", 7))):
         with pytest.raises(Damaged, match=r"^event s"):
             cipher.open(sealed, *place)
-    with pytest.raises(Damaged, match="event s 7 cannot be opened"):
-        here.open(sealed[:3], "event", "s", 7)
+    for changed in (sealed[:3], b"\x02" + sealed[1:], sealed[:5] + bytes([sealed[5] ^ 1]) + sealed[6:]):
+        with pytest.raises(Damaged, match="event s 7 cannot be opened"):
+            here.open(changed, "event", "s", 7)
 
 
 async def test_the_master_key_unwraps_what_an_operation_needs() -> None:
