@@ -18,6 +18,7 @@ VAGUE: Final = {"utils", "util", "helpers", "helper", "base", "manager", "servic
 
 # Tests of what no single module does.
 ACROSS: Final = {
+    "actions/test_damage.py",  # what cannot be opened, and everything else that goes on
     "actions/test_isolation.py",  # who may do what, for every action
 }
 

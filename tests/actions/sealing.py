@@ -68,6 +68,8 @@ async def fill(engine: Engine) -> None:
     taken = await working.take(engine, at_us=working.NOW + 86_400 * working.SECOND)
     await working.ask(engine, taken)
     await runs.respond(Call(engine, ME), taken.run.id, Answer(option_id="y"), itself)
+    await working.begin(engine, "asks", "may you?")
+    await working.ask(engine, await working.take(engine, at_us=working.NOW + 86_400 * working.SECOND))
     await _fill_mails(engine)
     await sessions.create(
         Call(engine, ME), replace(said, user_id=None), itself, session_id="gone", messages=[text("x")]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
 
+import asyncpg
 import pytest
 
 from sessiond.actions import encryption, sessions, waits
@@ -226,6 +228,7 @@ async def test_readers_and_writers_go_on_during_every_change(master: Engine, oth
 
     async def read(session_id: str) -> None:
         while not over.is_set():
+            await asyncio.sleep(0)  # a short read of SQLite lets nobody else have a turn
             known = [*said[session_id]]
             assert (await texts_of(other, session_id))[: len(known)] == known
             assert (await texts_of(master, "s"))[:1] == ["first"]
@@ -269,8 +272,7 @@ DAMAGES: Final = {
 }
 
 
-@pytest.mark.parametrize("table", list(DAMAGES))
-@pytest.mark.parametrize("wanted", [SERVER, OFF])
+@pytest.mark.parametrize(("table", "wanted"), [*zip(DAMAGES, (SERVER, OFF) * 3, strict=True)])
 async def test_damage_is_named_and_the_change_goes_on_without_it(
     master: Engine, database: str, table: str, wanted: Mode
 ) -> None:
@@ -310,11 +312,41 @@ async def test_what_was_put_there_in_plain_text_is_not_sealed_for_it(master: Eng
     plain = "'{}'" if master.name == "postgres" else "cast('{}' as blob)"
     await execute(database, f"update events set body = {plain} where session_id = 'bare' and seq = 4")
 
+    with pytest.raises(Damaged, match=r"^event bare 4"):
+        await encryption.move(master, HERE)
     for wanted in (SERVER, OFF):
         with pytest.raises((Damaged, Conflict)):
             await change(master, wanted, anew=True)
     with pytest.raises(Damaged, match=r"^event bare 4"):
         await change(master, SERVER)
+
+
+async def test_a_change_waits_for_what_was_under_way_when_it_began(master: Engine, database: str) -> None:
+    await make_workspaces(master)
+    if master.name == "sqlite":  # there writers come one after the other
+        assert await encryption.begin(master, HERE, SERVER)
+        return
+    async with open_transaction(database) as end:
+        begun = asyncio.create_task(encryption.begin(master, HERE, SERVER))
+        assert await asyncio.wait({begun}, timeout=0.2) == (set(), {begun})
+        again = asyncio.create_task(encryption.begin(master, HERE, SERVER))  # and so does who goes on with it
+        assert await asyncio.wait({again}, timeout=0.2) == (set(), {again})
+        await end()
+        assert await begun is True
+        assert await again is False
+
+
+@asynccontextmanager
+async def open_transaction(database: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Have a transaction under way that has written something."""
+    connection: Any = await asyncpg.connect(database)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("select pg_current_xact_id()")
+        yield transaction.commit
+    finally:
+        await connection.close()
 
 
 async def test_a_workspace_that_holds_nothing_is_changed_at_once(master: Engine) -> None:

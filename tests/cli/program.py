@@ -53,14 +53,14 @@ def run(
     return done
 
 
-def run_json(*arguments: str, status: int = 0) -> Any:
+def run_json(*arguments: str, status: int = 0, environment: Mapping[str, str] | None = None) -> Any:
     """Run a command that prints JSON."""
-    return json.loads(run(*arguments, "--json", status=status).stdout)
+    return json.loads(run(*arguments, "--json", status=status, environment=environment).stdout)
 
 
-def refusal(*arguments: str, status: int = 1) -> str:
+def refusal(*arguments: str, status: int = 1, environment: Mapping[str, str] | None = None) -> str:
     """Run a command that is refused, and return the one line that says so."""
-    done = run(*arguments, status=status)
+    done = run(*arguments, status=status, environment=environment)
     lines = done.stderr.splitlines()
     assert done.stdout == ""
     assert len(lines) == 1, done.stderr

@@ -14,8 +14,8 @@ from sessiond.core.errors import Unavailable
 from sessiond.core.ids import SessionId
 from sessiond.storage import sessions
 from sessiond.storage.engine import Engine, Tx, Watch
+from sessiond.storage.notices import NOTIFY_MAX_BYTES, payloads_of
 from sessiond.storage.open import migrate, open_engine
-from sessiond.storage.postgres import NOTIFY_MAX_BYTES, _payloads
 from tests.postgres import open_postgres
 from tests.storage.making import (
     WORKSPACE,
@@ -202,9 +202,9 @@ async def test_of_two_transactions_in_a_circle_ours_tries_again(engine: Engine, 
 def test_wakes_travel_together_in_payloads_that_postgres_takes() -> None:
     watched = [(WORKSPACE, SessionId(f"{number}" + '\U0001f600"\\' * 60)) for number in range(100)]
 
-    payloads = _payloads(watched)
+    payloads = payloads_of(watched)
 
     assert 1 < len(payloads) < 100
     assert all(len(payload.encode()) <= NOTIFY_MAX_BYTES for payload in payloads)
     assert [tuple(one) for payload in payloads for one in msgspec.json.decode(payload)] == watched
-    assert _payloads([]) == []
+    assert payloads_of([]) == []

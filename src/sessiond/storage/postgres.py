@@ -27,7 +27,6 @@ import msgspec
 from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.crypto import NotOpened, key_id_of
 from sessiond.storage.counts import pack_tallies
 from sessiond.storage.engine import (
     DELTAS_MAX,
@@ -44,6 +43,7 @@ from sessiond.storage.engine import (
     Watched,
     Watches,
 )
+from sessiond.storage.notices import Told, open_delta, payloads_of, seal_delta
 from sessiond.storage.statements import load_statements, number_parameters
 from sessiond.storage.vault import KeyNeeded, Vault
 
@@ -55,12 +55,8 @@ ATTEMPTS: Final = 3  # a deadlock or a connection that a restarted server left b
 ACQUIRE_SECONDS: Final = 5.0
 CHANNEL: Final = "sessiond_wakes"
 LIVE_CHANNEL: Final = "sessiond_deltas"
-NOTIFY_MAX_BYTES: Final = 7_900  # PostgreSQL refuses payloads of 8,000 bytes
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
-
-Told = tuple[WorkspaceId, SessionId, Delta | bytes]
-"""What is told of a session live; of one that is sealed, sealed."""
 
 # The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
 _LOST: Final = (
@@ -283,14 +279,10 @@ class PostgresEngine:
         self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
     ) -> None:
         self.watches.tell(workspace_id, session_id, delta)
-        told: Delta | bytes = delta
-        if key_id is not None:
-            cipher = self.vault.find(workspace_id, key_id)
-            if cipher is None:
-                return  # forgotten, or destroyed; the log has it
-            told = cipher.seal(msgspec.json.encode(delta), "delta", session_id)
-        self._to_tell.append((workspace_id, session_id, told))
-        self._notify.set()
+        told = seal_delta(self.vault, workspace_id, session_id, delta, key_id=key_id)
+        if told is not None:
+            self._to_tell.append((workspace_id, session_id, told))
+            self._notify.set()
 
     def load(self) -> Load:
         return Load(writes_waiting=self._in_hand, commits=self._commits, operations=self._operations)
@@ -433,10 +425,10 @@ class PostgresEngine:
                 await connection.execute("select 1", timeout=ACQUIRE_SECONDS)
             self._notify.clear()
             told, self._to_notify = list(self._to_notify), {}
-            for payload in _payloads(told):
+            for payload in payloads_of(told):
                 await connection.execute("select pg_notify($1, $2)", CHANNEL, payload)
             deltas = [self._to_tell.popleft() for _ in range(len(self._to_tell))]
-            for payload in _payloads(deltas):
+            for payload in payloads_of(deltas):
                 await connection.execute("select pg_notify($1, $2)", LIVE_CHANNEL, payload)
 
     def _heard(self, connection: Any, pid: int, _channel: str, payload: object) -> None:
@@ -446,34 +438,9 @@ class PostgresEngine:
     def _heard_live(self, connection: Any, pid: int, _channel: str, payload: object) -> None:
         if not connection.is_closed() and pid != connection.get_server_pid():
             for workspace_id, session_id, told in msgspec.json.decode(str(payload), type=list[Told]):
-                delta = self._open_told(workspace_id, session_id, told) if isinstance(told, bytes) else told
+                delta = open_delta(self.vault, workspace_id, session_id, told)
                 if delta is not None:
                     self.watches.tell(workspace_id, session_id, delta)
-
-    def _open_told(self, workspace_id: WorkspaceId, session_id: SessionId, sealed: bytes) -> Delta | None:
-        """Return what was told sealed; None where its key is not in memory: whoever follows here has read the log."""
-        with suppress(NotOpened, Damaged):
-            cipher = self.vault.find(workspace_id, key_id_of(sealed))
-            if cipher is not None:
-                return msgspec.json.decode(cipher.open(sealed, "delta", session_id), type=Delta)
-        return None
-
-
-def _payloads(told: Sequence[Watched | Told]) -> list[str]:
-    """Return what is told in as few payloads as PostgreSQL takes. What is too long by itself is left out."""
-    payloads, parts, size = [], list[str](), 2
-    for one in told:
-        part = msgspec.json.encode(one).decode()
-        if len(part.encode()) + 2 > NOTIFY_MAX_BYTES:
-            continue
-        if parts and size + len(part.encode()) + 1 > NOTIFY_MAX_BYTES:
-            payloads.append(f"[{','.join(parts)}]")
-            parts, size = [], 2
-        parts.append(part)
-        size += len(part.encode()) + 1
-    if parts:
-        payloads.append(f"[{','.join(parts)}]")
-    return payloads
 
 
 def _server_settings(command_timeout_seconds: float) -> dict[str, str]:

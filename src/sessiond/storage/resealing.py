@@ -16,7 +16,7 @@ import msgspec
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import Session
 from sessiond.crypto import SEALED, is_sealed, make_key_id
-from sessiond.storage import idempotency, inboxes, mails, runs, seals, search, sessions, waits
+from sessiond.storage import idempotency, inboxes, mails, metadata_index, runs, seals, search, sessions, waits
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.vault import damaged
 
@@ -152,7 +152,7 @@ async def _root_of(tx: Tx, session: Session) -> int | None:
 
 async def _rekey(tx: Tx, session: Session, root_id: int | None) -> Session:
     """Give a session in hand a new key, and seal with it what its row says of it."""
-    await sessions.drop_metadata(tx, session)
+    await metadata_index.drop(tx, session)
     key_id = make_key_id() if root_id is not None else None
     after = msgspec.structs.replace(session, key_id=key_id)
     if key_id is not None:

@@ -65,11 +65,6 @@ async def read_state(tx: Tx, workspace_id: WorkspaceId) -> State:
     return State(row[0], bool(row[1])) if row is not None else State(None, changing=False)
 
 
-async def find_root(tx: Tx, workspace_id: WorkspaceId, key_id: int) -> Root | None:
-    row = await tx.one("seal_key_root", workspace=workspace_id, id=key_id)
-    return Root(*row) if row is not None else None
-
-
 async def find_client_root(tx: Tx, workspace_id: WorkspaceId) -> Root | None:
     """Return the key of a workspace that a client holds."""
     row = await tx.one("seal_key_of_client", workspace=workspace_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -12,11 +11,10 @@ import msgspec
 from sessiond.core.errors import NotFound, Unavailable
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import ID_MAX_CHARS, PAGE_MAX_BYTES, TEXT_MAX_CHARS
-from sessiond.core.metadata import filterable
 from sessiond.core.page import Position, SessionPage
 from sessiond.core.session import Session, SessionFilter, Sort, Status
 from sessiond.crypto import make_key_id
-from sessiond.storage import events, seals, search_names, trash
+from sessiond.storage import events, metadata_index, seals, search_names, trash
 from sessiond.storage.counts import read_total
 from sessiond.storage.engine import Row, Tx, Value
 from sessiond.storage.pages import add_any_of, count_fitting
@@ -29,8 +27,6 @@ GOES_AT_ONCE_EVENTS: Final = 500  # of a log that is deleted: they hold up other
 NAMES: Final = ("name", "user_name", "user_email")
 DETAILS: Final = (*NAMES, "metadata", "data", "prompt")
 """What is sealed of a session, in this order."""
-HASHED: Final = ""
-"""The key, in the index of metadata, of what is hashed; nobody's own is empty."""
 
 _Details = tuple[str | None, str | None, str | None, bytes | None, bytes | None, str | None]
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -80,7 +76,7 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
         )
     if _has_details(session):
         await put_details(tx, session)
-        await put_metadata(tx, session)
+        await metadata_index.put(tx, session)
         await _put_names(tx, session)
     _tally(tx, session, 1)
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
@@ -171,8 +167,8 @@ async def save(tx: Tx, before: Session, after: Session) -> Session:
     if _wide(before) != _wide(after):
         await put_details(tx, after)
     if before.metadata != after.metadata:
-        await drop_metadata(tx, before)
-        await put_metadata(tx, after)
+        await metadata_index.drop(tx, before)
+        await metadata_index.put(tx, after)
     if (before.user_name, before.user_email) != (after.user_name, after.user_email):
         await _put_names(tx, after)
     _tally(tx, before, -1)
@@ -189,7 +185,7 @@ async def delete(tx: Tx, session: Session, *, leaves: bool = False, erasure_id: 
     `leaves`: something else is left of it, to be removed a piece at a time.
     """
     place = {"workspace": session.workspace_id, "id": session.id}
-    await drop_metadata(tx, session)
+    await metadata_index.drop(tx, session)
     for statement in ("session_details_delete", "session_delete"):
         await tx.run(statement, **place)
     _tally(tx, session, -1)
@@ -343,7 +339,7 @@ async def conditions(tx: Tx, workspace_id: WorkspaceId, wanted: SessionFilter) -
     add_any_of(where, values, "user_id", wanted.user_ids, table="s")
     add_any_of(where, values, "task_id", wanted.task_ids, table="s")
     add_any_of(where, values, "status", [str(status) for status in wanted.statuses], table="s")
-    for number, options in enumerate(await _metadata_options(tx, workspace_id, wanted.metadata)):
+    for number, options in enumerate(await metadata_index.options(tx, workspace_id, wanted.metadata)):
         anything = []
         for option, (key, value) in enumerate(options):  # the names are ours, the values are parameters
             values |= {f"key_{number}_{option}": key, f"value_{number}_{option}": value}
@@ -475,7 +471,7 @@ async def rekey(tx: Tx, session: Session, *, resealing_seq: int) -> None:
         **{name: columns[name] for name in (*NAMES, "search_text", "details_bytes")},
     )
     await put_details(tx, session)
-    await put_metadata(tx, session)
+    await metadata_index.put(tx, session)
     await search_names.drop(tx, session.workspace_id, session.id)
     await _put_names(tx, session)
 
@@ -505,59 +501,6 @@ async def put_details(tx: Tx, session: Session) -> None:
         prompt=plain.prompt,
         sealed=sealed,
     )
-
-
-async def put_metadata(tx: Tx, session: Session) -> None:
-    """Have a session be found by its metadata."""
-    await tx.each("session_metadata_insert", await _metadata_rows(tx, session))
-
-
-async def drop_metadata(tx: Tx, session: Session) -> None:
-    """Have a session not be found by its metadata any more; one that is sealed need not be open."""
-    if session.key_id is not None:
-        await tx.run("session_metadata_hashed_delete", workspace=session.workspace_id, id=session.id)
-        return
-    await tx.each("session_metadata_delete", await _metadata_rows(tx, session))
-
-
-async def _metadata_rows(tx: Tx, session: Session) -> list[dict[str, Value]]:
-    pairs = list(filterable(session.metadata).items())
-    if pairs and session.key_id is not None:
-        secret = (await seals.cipher_of(tx, session.workspace_id, session.key_id)).parent.derive("metadata")
-        pairs = [(HASHED, metadata_token(secret, key, value)) for key, value in pairs]
-    return [
-        {
-            "workspace": session.workspace_id,
-            "key": key,
-            "value": value,
-            "created_at_us": session.created_at_us,
-            "id": session.id,
-        }
-        for key, value in pairs
-    ]
-
-
-async def _metadata_options(
-    tx: Tx, workspace_id: WorkspaceId, wanted: Sequence[tuple[str, str]]
-) -> list[list[tuple[str, str]]]:
-    """Return for each pair that is wanted how it may stand in the index, which has several while keys change."""
-    if not wanted:
-        return []
-    state = await seals.read_state(tx, workspace_id)
-    secrets = []
-    if state.key_id is not None or state.changing:
-        for root in await seals.read_roots(tx, workspace_id):
-            secrets.append((await seals.cipher_of(tx, workspace_id, root.id)).derive("metadata"))
-    plain = state.key_id is None or state.changing
-    return [
-        [(key, value)] * plain + [(HASHED, metadata_token(secret, key, value)) for secret in secrets]
-        for key, value in wanted
-    ]
-
-
-def metadata_token(secret: bytes, key: str, value: str) -> str:
-    """Return what stands in the index in place of a key and its value: equal where these are, and telling neither."""
-    return hmac.digest(secret, f"{key}\0{value}".encode(), "sha256")[:16].hex()
 
 
 def _tally(tx: Tx, session: Session, n: int) -> None:

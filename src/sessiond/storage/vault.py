@@ -68,6 +68,8 @@ class Cipher:
             Damaged: it was changed, or belongs somewhere else; the message names the place.
         """
         try:
+            if not crypto.is_sealed(sealed) or crypto.key_id_of(sealed) != self.key_id:
+                raise crypto.NotOpened  # as it was written it says so: else somebody has changed it
             return crypto.unseal(self._aead, sealed, self._place(place))
         except crypto.NotOpened as error:
             raise damaged(*place) from error

@@ -6,10 +6,6 @@ insert into seal_keys (workspace_id, id, kind, parent_id, session_id, wrapped, s
 values (:workspace, :id, :kind, :parent_id, :session_id, :wrapped, :salt, :verifier, :at_us)
 
 -- In the order of `storage.seals.Root`. What is no session's is a workspace's.
--- name: seal_key_root
-select id, kind, wrapped, salt, verifier, created_at_us, parent_id from seal_keys
-where workspace_id = :workspace and id = :id and session_id is null
-
 -- name: seal_key_roots
 select id, kind, wrapped, salt, verifier, created_at_us, parent_id from seal_keys
 where workspace_id = :workspace and session_id is null

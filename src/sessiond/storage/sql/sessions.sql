@@ -82,7 +82,7 @@ delete from session_details where workspace_id = :workspace and session_id = :id
 insert into session_metadata (workspace_id, key, value, created_at_us, session_id)
 values (:workspace, :key, :value, :created_at_us, :id)
 
--- All that a sealed session is found by: its key is empty, see `storage/sessions.py`.
+-- All that a sealed session is found by: its key is empty, see `storage/metadata_index.py`.
 -- name: session_metadata_hashed_delete
 delete from session_metadata where workspace_id = :workspace and session_id = :id and key = ''
 
