@@ -13,6 +13,8 @@ import typer
 
 from sessiond import __version__
 from sessiond.cli import agents, doctor, keys, routes, serve, show, workspaces
+from sessiond.cli.backup import backup
+from sessiond.cli.bundles import export, import_
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
@@ -42,6 +44,9 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
 app.command("replay")(replay)
+app.command("export")(export)
+app.command("import")(import_)
+app.command("backup")(backup)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 

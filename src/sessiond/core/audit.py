@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 DELETE_SESSION: Final = "deleteSession"
+EXPORT: Final = "export"
+IMPORT: Final = "import"
 
 
 class AuditEntry(msgspec.Struct, frozen=True):

@@ -117,6 +117,19 @@ async def read_page(
     return InboxPage(inboxes=found[:limit], more=len(found) > limit, total=total)
 
 
+async def read_free(
+    tx: Tx, workspace_id: WorkspaceId, *, user_id: str | None, limit: int, position: tuple[int, str] | None = None
+) -> tuple[list[Inbox], bool]:
+    """Return up to `limit` inboxes that have no session, by time of creation, and whether there are more."""
+    where, values = ["workspace_id = :workspace", "session_id is null"], dict[str, Value](workspace=workspace_id)
+    if user_id is not None:
+        where.append("user_id = :user")
+        values["user"] = user_id
+    tail = page_tail(where, values, by="created_at_us", descending=False, limit=limit, position=position)
+    found = [Inbox(*row) for row in await tx.select("inbox_select", tail, values)]
+    return found[:limit], len(found) > limit
+
+
 async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:
     """Return inboxes whose time is over, of all workspaces, the first first."""
     return [Inbox(*row) for row in await tx.all("inboxes_expiring", now_us=now_us, limit=limit)]

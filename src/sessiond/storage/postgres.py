@@ -55,6 +55,7 @@ LIVE_CHANNEL: Final = "sessiond_deltas"
 NOTIFY_MAX_BYTES: Final = 7_900  # PostgreSQL refuses payloads of 8,000 bytes
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
+SNAPSHOT_IDLE_MS: Final = 120_000  # between two reads, one may wait as long as a client that takes what was read
 
 Told = tuple[WorkspaceId, SessionId, Delta]
 
@@ -122,6 +123,21 @@ class PostgresTx:
         rows = pack_tallies(self.tallies)
         if rows is not None:
             await self.run("count_add", rows=rows)
+
+
+class PostgresSnapshot:
+    """See `engine.Snapshot`."""
+
+    def __init__(self, tx: PostgresTx) -> None:
+        self._tx = tx
+
+    async def read(self, operation: Operation[T]) -> T:
+        try:
+            return await operation(self._tx)
+        except _LOST as error:
+            raise _unavailable(error) from error
+        except asyncpg.PostgresError as error:
+            raise _without_content(error) from None
 
 
 _number = lru_cache(maxsize=1024)(number_parameters)
@@ -248,6 +264,20 @@ class PostgresEngine:
 
     async def scan(self, operation: Operation[T]) -> T:
         return await self.read(operation)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
+        async with self._connection() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            try:
+                await transaction.start()
+                await connection.execute(f"set local idle_in_transaction_session_timeout = {SNAPSHOT_IDLE_MS}")
+            except _LOST as error:
+                raise _unavailable(error) from error
+            try:
+                yield PostgresSnapshot(PostgresTx(connection, self._statements))
+            finally:
+                await _roll_back(transaction)
 
     def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
         self.watches.tell(workspace_id, session_id, delta)

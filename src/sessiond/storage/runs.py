@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,11 @@ async def insert(tx: Tx, run: Run, *, now_us: int) -> None:
     await tx.run("run_insert", **_columns(run))
     assert run.session_id is not None
     await schedule(tx, run.workspace_id, run.session_id, opened=1, now_us=now_us)
+
+
+async def restore(tx: Tx, found: Sequence[Run]) -> None:
+    """Add runs as they were elsewhere, of sessions that are not there yet or not any more."""
+    await tx.each("run_insert", [_columns(run) for run in found])
 
 
 async def schedule(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, opened: int = 0, now_us: int) -> None:
@@ -122,6 +128,23 @@ async def read_page(
     rows, more = await read_fitting(tx, "run_select", "run_size_select", tail, values, limit=limit)
     page = [_row_to_run(row) for row in rows]
     return RunPage(runs=page, next_position=position_of(page[-1], wanted) if more else None, total=total)
+
+
+async def read_orphans(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    *,
+    agent_id: str | None,
+    user_id: str | None,
+    limit: int,
+    position: tuple[int, str] | None = None,
+) -> tuple[list[Run], bool]:
+    """Return up to `limit` runs whose session was deleted, by time of creation, and whether there are more."""
+    where, values = _where(workspace_id, RunFilter(agent_ids=(agent_id,) if agent_id is not None else ()), user_id)
+    where.append("session_id is null")
+    tail = page_tail(where, values, by="created_at_us", descending=False, limit=limit, position=position)
+    rows, more = await read_fitting(tx, "run_select", "run_size_select", tail, values, limit=limit)
+    return [_row_to_run(row) for row in rows], more
 
 
 def position_of(run: Run, wanted: RunFilter) -> tuple[int, str]:

@@ -37,6 +37,53 @@ async def insert(tx: Tx, session: Session) -> Session | None:
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
 
+async def begin_restoring(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> bool:
+    """Make room for a session that is to come from elsewhere: before its events and runs, which come before it.
+
+    Removes up to `limit` of each kind of what an attempt has left that was broken off; whether that was all.
+    """
+    of_it: dict[str, Value] = {"workspace": workspace_id, "session": session_id, "limit": limit}
+    left = await events.remove_some(tx, workspace_id, session_id, limit=limit)
+    for statement in ("runs_delete_some", "waits_delete_some"):
+        left = max(left, len(await tx.all(statement, **of_it)))
+    return left < limit
+
+
+async def has_left(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
+    """Whether something is there of a session that is not."""
+    row = await tx.one("session_has_left", workspace=workspace_id, session=session_id)
+    assert row is not None
+    return bool(row[0])
+
+
+async def restore(tx: Tx, session: Session, *, open_runs: int) -> bool:
+    """Add a session whose log and runs are there, and with that show it; False when its id is taken.
+
+    Nobody works on its runs until it is `runs.schedule`d.
+    """
+    if await insert(tx, session) is None:
+        return False
+    if open_runs:
+        await tx.run("session_open_runs_set", workspace=session.workspace_id, id=session.id, n=open_runs)
+    tx.wake(session.workspace_id, session.id)
+    return True
+
+
+async def read_ids(
+    tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None, after: str, until: str, limit: int
+) -> list[str]:
+    """Return up to `limit` ids of sessions, in their order, from behind `after` to `until`."""
+    asked: dict[str, Value] = {"workspace": workspace_id, "agent": agent_id, "user": user_id}
+    rows = await tx.all("session_ids", **asked, after=after, until=until, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def find_last_id(tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None) -> str | None:
+    """Return the id that comes last in the order of ids; None when there is no session."""
+    row = await tx.one("session_last_id", workspace=workspace_id, agent=agent_id, user=user_id)
+    return row[0] if row is not None else None
+
+
 async def find(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None) -> Session | None:
     """Return the session, or None when the workspace has none of that id, or when it is not `user_id`'s."""
     row = await tx.one("session_get", workspace=workspace_id, id=session_id, user=user_id)

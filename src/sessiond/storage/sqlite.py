@@ -13,9 +13,9 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -121,6 +121,17 @@ class SqliteTx:
             self._connection.execute(self._statements["count_add"], {"rows": rows})
 
 
+class SqliteSnapshot:
+    """See `engine.Snapshot`."""
+
+    def __init__(self, tx: SqliteTx, threads: ThreadPoolExecutor) -> None:
+        self._tx = tx
+        self._threads = threads
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _read, operation, self._tx)
+
+
 class _Write:
     """An operation in the queue, and who waits for it."""
 
@@ -194,6 +205,15 @@ class SqliteEngine:
             return await self._loop.run_in_executor(self._scans, self._scan, operation)
         finally:
             self._scans_waiting -= 1
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
+        connection = await asyncio.to_thread(connect, self._path, read_only=True)
+        try:
+            connection.execute("begin")  # the moment is that of the first read
+            yield SqliteSnapshot(SqliteTx(connection, self._statements), self._scans)
+        finally:
+            connection.close()
 
     def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
         self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log

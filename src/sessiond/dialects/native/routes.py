@@ -8,6 +8,7 @@ from sessiond.core.agent import RUNNERS
 from sessiond.dialects.native import (
     agent_shapes,
     agents,
+    exports,
     keys,
     log_shapes,
     logs,
@@ -252,6 +253,16 @@ ROUTES: Final = (
         answers={204: None} | FINDS,
     ),
     *mail_routes.ROUTES,
+    Route(
+        method="GET",
+        path="/v1/export",
+        handler=exports.export,
+        summary="Export the workspace, or a part of it, as a bundle of JSON lines",
+        description="Needs the scope `admin`. A key that is bound to a user exports what is theirs.",
+        query=queries.Export,
+        answers={200: bytes} | FINDS,
+        content_type="application/x-ndjson",
+    ),
     Route(method="GET", path="/v1/me", handler=keys.me, summary="Who am I", answers={200: shapes.Me} | ERRORS),
     Route(
         method="GET",

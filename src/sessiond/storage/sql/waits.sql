@@ -93,3 +93,13 @@ delete from waits where workspace_id = :workspace and session_id = :session and 
 -- name: waits_rebind
 update waits set user_id = :user
 where workspace_id = :workspace and session_id = :session and session_id is not null
+
+-- name: wait_hook
+select hook_hash from waits where workspace_id = :workspace and id = :id
+
+-- name: waits_delete_some
+delete from waits where workspace_id = :workspace and id in (
+    select id from waits where workspace_id = :workspace and session_id = :session and session_id is not null
+    order by created_at_us, id limit :limit
+)
+returning id
