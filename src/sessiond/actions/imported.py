@@ -16,7 +16,7 @@ from sessiond.core.inbox import Inbox
 from sessiond.core.mail import Content, Mail
 from sessiond.core.run import Run
 from sessiond.core.session import Session
-from sessiond.core.wait import Wait
+from sessiond.core.wait import Wait, WaitType
 from sessiond.storage import events, inboxes, mails, runs, waits
 from sessiond.storage.engine import Tx
 
@@ -132,6 +132,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
             await inboxes.insert(tx, inbox)
         for wait, hook_hash in self.pending:
             await waits.insert(tx, wait, hook_hash=hook_hash)
+        for session_id in {wait.session_id for wait, _ in self.pending if wait.type is WaitType.EVENT}:
+            assert session_id is not None, "such a wait is of a session"
+            # What it waits for may be in the log already: nobody had looked there when it was exported.
+            await events.tell_waits(tx, self.workspace_id, session_id)
 
     def finish(self, session: Session) -> Session:
         """Return the session with what its log, which is whole now, has told."""

@@ -40,7 +40,7 @@ from sessiond.core.errors import InvalidInput, TooLarge
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.inbox import PER_SESSION_MAX
 from sessiond.core.session import Session
-from sessiond.core.wait import PENDING, PENDING_PER_SESSION_MAX
+from sessiond.core.wait import PENDING, PENDING_PER_SESSION_MAX, WaitType
 
 NOWHERE: Final = WorkspaceId("")
 
@@ -223,6 +223,8 @@ class _Reader:
                     raise InvalidInput("there is no inbox before it that it is in")
                 self._require_behind(MailRecord, (record.received_at_us, record.id))
             case WaitRecord():
+                if record.kind is WaitType.EVENT and self._session is None:
+                    raise InvalidInput("a wait for an event is of a session")
                 self._pending += record.status is PENDING
                 if self._session is not None and self._pending > PENDING_PER_SESSION_MAX:
                     raise InvalidInput(f"a session has at most {PENDING_PER_SESSION_MAX} pending waits")
