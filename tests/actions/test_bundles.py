@@ -23,7 +23,6 @@ from tests.conftest import make_database
 @asynccontextmanager
 async def another(engine_name: str, folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     """Open a new, empty database of an engine, with the same workspaces."""
-    folder.mkdir()
     database = make_database(engine_name, folder, request)
     await migrate(database)
     engine = await open_engine(database, queue_max=1000, pool_max=3, command_timeout_seconds=20)

@@ -1,7 +1,7 @@
 """Imports: a bundle is checked to its end, then held against what is there, and only then put into a workspace.
 
-A session is shown when all of it is there: its row comes last, in the transaction of its last records. So whatever
-stops an import, the next one finds each session whole or not at all, and goes on; what was left of one that was not
+A session is shown when all of it is there: its row comes in the transaction of its last records. So whatever stops an
+import, the next one finds each session whole or not at all, and goes on; what was left of one that was not
 whole, and that nobody has seen, is removed first.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from sessiond.actions.call import Call
-from sessiond.actions.imported import Existing, Gathered
+from sessiond.actions.imported import Existing, Gathered, Part
 from sessiond.core.audit import IMPORT
 from sessiond.core.bundle_order import COUNTED, Line, read_bundle, subject_of
 from sessiond.core.bundle_records import (
@@ -248,16 +248,19 @@ class _Writing:
         if self._skipping:
             return
         part = self._gathered.add(stretch.lines, last=stretch.last)
-        session, start_runs, number = self._gathered.session, self._start_runs, stretch.number
+        session, last, number = record.make(self._workspace_id), stretch.last, stretch.number
 
         async def operation(tx: Tx) -> None:
-            await part.write(tx)
-            if session is None or not stretch.last:
-                return
-            if not await sessions.restore(tx, part.finish(session), open_runs=0 if start_runs else part.open_runs):
+            # Its row comes first here, where it comes: it is what tells that somebody else was faster.
+            if last:
+                free = await sessions.restore(tx, part.finish(session), open_runs=self._waiting(part))
+            else:
+                free = await sessions.find(tx, session.workspace_id, session.id, user_id=None) is None
+            if not free:
                 raise Conflict(f"line {number} of the bundle: the session {session.id} has come to be there meanwhile")
+            await part.write(tx)
             await part.write_last(tx)
-            if start_runs and part.open_runs:
+            if last and self._start_runs and part.open_runs:
                 now_us = await clock.read_us(tx)
                 await runs.schedule(tx, session.workspace_id, session.id, opened=part.open_runs, now_us=now_us)
 
@@ -280,6 +283,10 @@ class _Writing:
 
             left = await self._engine.write(remove)
         return there
+
+    def _waiting(self, part: Part) -> int:
+        """Return how many runs are open that nobody is to begin with."""
+        return part.open_runs if not self._start_runs else 0
 
     async def _submit(self, operation: Operation[None], stretch: Stretch) -> None:
         self._operations.append(operation)
