@@ -35,10 +35,8 @@ def stretches(lines: Iterable[Line]) -> Iterator[Stretch]:
     now = Stretch(None, 0)
     for line in lines:
         match line.record:
-            case Header():
+            case Header() | End():
                 continue
-            case End():
-                break
             case SessionRecord():
                 now.last = True
                 yield now

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final, Self
 from zlib import crc32
@@ -267,9 +267,10 @@ class PostgresEngine:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
-        async with self._connection() as connection:
-            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+        async with AsyncExitStack() as held:
             try:
+                connection = await held.enter_async_context(self._connection())
+                transaction = connection.transaction(isolation="repeatable_read", readonly=True)
                 await transaction.start()
                 await connection.execute(f"set local idle_in_transaction_session_timeout = {SNAPSHOT_IDLE_MS}")
             except _LOST as error:
