@@ -1,4 +1,4 @@
-"""`sessiond export`, `import` and `backup` by the real program: beside a server, killed, packed, and through nothing."""
+"""`sessiond export`, `import` and `backup` by the real program: beside a server, killed, packed, measured."""
 
 from __future__ import annotations
 
