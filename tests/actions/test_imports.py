@@ -273,6 +273,24 @@ async def test_a_session_that_comes_to_be_there_meanwhile_is_a_conflict(engine: 
     assert len(await log_of(engine)) == 1
 
 
+async def test_two_imports_of_one_large_session_do_not_mix(
+    engine: Engine, small: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_stretches, "STRETCH_LINES", 3)
+    writing = imports._Writing(Call(engine, ME), start_runs=False)
+    *begun, last = bundle_stretches.stretches(read_bundle(iter(small)))
+    for stretch in begun:
+        await writing.write(stretch)
+    with pytest.raises(Stopped):  # the other one removes what it finds, and does not come far
+        await imports.import_bundle(Call(engine, ME), stopping(small, 6))
+
+    with pytest.raises(Conflict, match="another import is at work on the session s"):
+        await writing.write(last)
+
+    await bring(engine, small)
+    assert await bundle(engine, Subject(Scope.SESSION, "s")) == small
+
+
 @pytest.mark.parametrize("deleted", [True, False])
 async def test_a_session_that_goes_while_it_is_compared_is_no_match(
     engine: Engine, small: list[bytes], deleted: bool

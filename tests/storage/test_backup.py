@@ -122,6 +122,21 @@ def test_what_is_no_database_is_not_copied(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["text.db"]
 
 
+async def test_a_disk_that_is_full_leaves_nothing(database: str, tmp_path: Path) -> None:
+    await migrate(database)
+    path = sqlite_path(database)
+    assert path is not None
+
+    def fill_disk(_done: int, _of: int) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with pytest.raises(Unavailable, match="cannot be copied: database or disk is full"):
+        back_up(path, tmp_path / "copy.db", told=fill_disk)
+
+    assert left_in(tmp_path) == []
+    assert not (tmp_path / "copy.db").exists()
+
+
 async def test_a_database_that_is_damaged_is_found_by_its_copy(engine: Engine, database: str, tmp_path: Path) -> None:
     await add(engine, *(make_session(f"s{number}") for number in range(500)))
     path = sqlite_path(database)

@@ -5,6 +5,7 @@ Each session is as it was at one moment, with its log up to there; two sessions 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -42,6 +43,8 @@ from sessiond.core.wait import Wait, WaitFilter, WaitType
 from sessiond.storage import agents, audit, events, inboxes, mails, runs, sessions, waits
 from sessiond.storage.engine import Engine, Snapshot, Tx
 
+TURN_BYTES: Final = 256 * 1024  # that are written, some milliseconds' work, before others get their turn
+LINE_COSTS_BYTES: Final = 2 * 1024  # a line takes as long as so many bytes, however short it is
 PAGE: Final = 200  # rows that are in memory at once; of large ones fewer are read
 
 T = TypeVar("T")
@@ -88,9 +91,15 @@ async def export(
     source = _Source(call, subject, progress or Progress(), moment_max_seconds)
     async for agent in source.agents():
         yield line(agent_record(agent, secrets=secrets))
+    spent = 0
     async with aclosing(source.records()) as records:  # so that its snapshot is given back here, whatever happens
         async for record in records:
-            yield line(record)
+            sealed = line(record)
+            yield sealed
+            spent += len(sealed) + LINE_COSTS_BYTES
+            if spent >= TURN_BYTES:
+                spent = 0
+                await asyncio.sleep(0)  # a server has others to serve
     yield line(End(**counts, sha256=chain.digest))
 
 

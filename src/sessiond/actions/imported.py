@@ -116,6 +116,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     log_bytes: int
     largest_bytes: int
     open_runs: int
+    run_count: int
+    ended_count: int
+    """Of its waits."""
 
     async def write(self, tx: Tx) -> None:
         """Write what nobody sees before its session, or inbox, is there."""
@@ -155,7 +158,7 @@ class Gathered:
         self.session = session
         self._inboxes: list[Inbox] = []
         self._pending: list[tuple[Wait, bytes | None]] = []
-        self._messages = self._bytes = self._largest = self._open_runs = 0
+        self._messages = self._bytes = self._largest = self._open_runs = self._runs = self._ended = 0
 
     def add(self, lines: Sequence[Line], *, last: bool) -> Part:
         """Return what is to be written of some records; `last`: there are no more."""
@@ -178,6 +181,8 @@ class Gathered:
                         ended.append(wait)
                     else:
                         self._pending.append((wait, line.record.hook_hash))
+        self._runs += len(made)
+        self._ended += len(ended)
         whole, pending = self._take_whole(last=last)
         return Part(
             workspace_id=self._workspace_id,
@@ -191,6 +196,8 @@ class Gathered:
             log_bytes=self._bytes,
             largest_bytes=self._largest,
             open_runs=self._open_runs,
+            run_count=self._runs,
+            ended_count=self._ended,
         )
 
     def _add_event(self, record: EventRecord) -> Event:

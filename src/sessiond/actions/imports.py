@@ -259,6 +259,10 @@ class _Writing:
             if not free:
                 raise Conflict(f"line {number} of the bundle: the session {session.id} has come to be there meanwhile")
             await part.write(tx)
+            if last and not stretch.first:
+                written = await sessions.count_restored(tx, session.workspace_id, session.id)
+                if written != (session.last_seq, part.run_count, part.ended_count):
+                    raise Conflict(f"another import is at work on the session {session.id}; wait for its end")
             await part.write_last(tx)
             if last and self._start_runs and part.open_runs:
                 now_us = await clock.read_us(tx)

@@ -56,6 +56,13 @@ async def has_left(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
     return bool(row[0])
 
 
+async def count_restored(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> tuple[int, int, int]:
+    """Return how many events, runs and waits there are of a session."""
+    row = await tx.one("session_restored", workspace=workspace_id, session=session_id)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
 async def restore(tx: Tx, session: Session, *, open_runs: int) -> bool:
     """Add a session whose log and runs are there, and with that show it; False when its id is taken.
 

@@ -150,3 +150,8 @@ update sessions set open_runs = :n where workspace_id = :workspace and id = :id
 select exists (select 1 from events where workspace_id = :workspace and session_id = :session)
     or exists (select 1 from runs where workspace_id = :workspace and session_id = :session and session_id is not null)
     or exists (select 1 from waits where workspace_id = :workspace and session_id = :session and session_id is not null)
+
+-- name: session_restored
+select (select count(*) from events where workspace_id = :workspace and session_id = :session),
+    (select count(*) from runs where workspace_id = :workspace and session_id = :session and session_id is not null),
+    (select count(*) from waits where workspace_id = :workspace and session_id = :session and session_id is not null)
