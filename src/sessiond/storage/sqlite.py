@@ -127,9 +127,17 @@ class SqliteSnapshot:
     def __init__(self, tx: SqliteTx, threads: ThreadPoolExecutor) -> None:
         self._tx = tx
         self._threads = threads
+        self._reading: asyncio.Future[Any] | None = None
 
     async def read(self, operation: Operation[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _read, operation, self._tx)
+        self._reading = reading = asyncio.get_running_loop().run_in_executor(self._threads, _read, operation, self._tx)
+        return await asyncio.shield(reading)
+
+    async def settle(self) -> None:
+        """Wait for a read that nobody waits for any more: its thread has the connection."""
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait({self._reading})
+            self._reading.exception()  # looked at
 
 
 class _Write:
@@ -169,6 +177,7 @@ class SqliteEngine:
         self._scans_waiting = 0
         self._scanner = threading.local()
         self._scan_connections: list[apsw.Connection] = []
+        self._snapshots_idle: list[apsw.Connection] = []
         self._writer = threading.Thread(target=self._write_on, name="sessiond-writer", daemon=True)
         self._writer.start()
 
@@ -208,12 +217,17 @@ class SqliteEngine:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
-        connection = await asyncio.to_thread(connect, self._path, read_only=True)
+        # Used again: a new connection knows neither schema nor statements, which costs more than most snapshots.
+        idle = self._snapshots_idle
+        connection = idle.pop() if idle else await asyncio.to_thread(connect, self._path, read_only=True)
+        snapshot = SqliteSnapshot(SqliteTx(connection, self._statements), self._scans)
         try:
             connection.execute("begin")  # the moment is that of the first read
-            yield SqliteSnapshot(SqliteTx(connection, self._statements), self._scans)
+            yield snapshot
         finally:
-            connection.close()
+            await snapshot.settle()
+            connection.execute("rollback")
+            idle.append(connection)
 
     def tell(self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta) -> None:
         self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log
@@ -238,7 +252,12 @@ class SqliteEngine:
         await asyncio.to_thread(self._writer.join)
         self._end_reading()
         await asyncio.to_thread(self._scans.shutdown)
-        for connection in [*self._scan_connections, self._point_connection, self._writer_connection]:
+        for connection in [
+            *self._scan_connections,
+            *self._snapshots_idle,
+            self._point_connection,
+            self._writer_connection,
+        ]:
             connection.close()
 
     @property
