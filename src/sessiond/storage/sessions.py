@@ -40,8 +40,13 @@ async def insert(tx: Tx, session: Session) -> Session | None:
 async def begin_restoring(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> bool:
     """Make room for a session that is to come from elsewhere: before its events and runs, which come before it.
 
-    Removes up to `limit` of each kind of what an attempt has left that was broken off; whether that was all.
+    Removes up to `limit` of each kind of what an attempt has left that was broken off; whether that was all. Nothing
+    where the session is there by now.
     """
+    # Else it could be whole in the next moment, with what is removed here.
+    await tx.one("workspace_lock", workspace=workspace_id)
+    if await lock(tx, workspace_id, session_id):
+        return True
     of_it: dict[str, Value] = {"workspace": workspace_id, "session": session_id, "limit": limit}
     left = await events.remove_some(tx, workspace_id, session_id, limit=limit)
     for statement in ("runs_delete_some", "waits_delete_some"):
@@ -57,7 +62,8 @@ async def has_left(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
 
 
 async def count_restored(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> tuple[int, int, int]:
-    """Return how many events, runs and waits there are of a session."""
+    """Return how many events, runs and waits there are of a session; nobody removes any until it is there."""
+    await tx.one("workspace_lock", workspace=workspace_id)
     row = await tx.one("session_restored", workspace=workspace_id, session=session_id)
     assert row is not None
     return row[0], row[1], row[2]

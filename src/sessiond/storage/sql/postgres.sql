@@ -134,3 +134,7 @@ returning waits.id
 -- name: inbox_lock
 select 1 from inboxes where workspace_id = :workspace and id = :id
 for update
+
+-- name: workspace_lock
+select 1 from workspaces where id = :workspace
+for no key update
