@@ -124,14 +124,18 @@ def test_in_a_terminal_lines_fit_and_have_colours(recorded: str) -> None:
     assert all(len(plain(line)) <= 80 for line in done.splitlines()[:-1])
 
 
-def in_terminal(*arguments: str, columns: int) -> str:
-    """Run a command in a terminal of its own, and return what it showed."""
+def in_terminal(*arguments: str, columns: int, errors: bool = False) -> str:
+    """Run a command in a terminal of its own, and return what it showed; with `errors` only what went there as such."""
 
     ours, theirs = pty.openpty()
     environment = make_environment({"COLUMNS": str(columns), "LINES": "24", "TERM": "xterm"})
     environment.pop("NO_COLOR", None)
     with subprocess.Popen(
-        [*PROGRAM, *arguments], env=environment, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE
+        [*PROGRAM, *arguments],
+        env=environment,
+        stdin=theirs,
+        stdout=theirs if not errors else subprocess.DEVNULL,
+        stderr=theirs if errors else subprocess.PIPE,
     ) as process:
         os.close(theirs)
         shown = b""

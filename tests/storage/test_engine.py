@@ -1,4 +1,4 @@
-"""What an engine promises: writes in groups, wakes, bounds, and an end that loses nothing."""
+"""What an engine promises: writes in groups, wakes, snapshots, bounds, and an end that loses nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from sessiond.core.errors import Unavailable
 from sessiond.core.ids import SessionId
-from sessiond.core.session import SessionFilter
+from sessiond.core.session import Session, SessionFilter
 from sessiond.storage import sessions
-from sessiond.storage.engine import Engine, Tx, Watches
+from sessiond.storage.engine import Engine, Snapshot, Tx, Watches
 from sessiond.storage.open import open_engine
 from tests.storage.making import (
     ELSEWHERE,
@@ -179,3 +179,34 @@ async def test_a_wake_before_the_wait_is_not_lost() -> None:
 
         assert await watch.wait(0)
         assert not await watch.wait(0)
+
+
+async def find_in(snapshot: Snapshot, session_id: str) -> Session | None:
+    async def operation(tx: Tx) -> Session | None:
+        return await sessions.find(tx, WORKSPACE, session_id, user_id=None)
+
+    return await snapshot.read(operation)
+
+
+async def test_a_snapshot_does_not_show_what_is_written_meanwhile(engine: Engine) -> None:
+    await add(engine, make_session("before"))
+    async with engine.snapshot() as snapshot:
+        assert await find_in(snapshot, "before") is not None
+        await add(engine, make_session("meanwhile"))
+
+        assert await find_in(snapshot, "meanwhile") is None
+        assert await find(engine, "meanwhile") is not None
+    async with engine.snapshot() as snapshot:
+        assert await find_in(snapshot, "meanwhile") is not None
+
+
+async def test_a_snapshot_is_given_back_whatever_happens_in_it(engine: Engine) -> None:
+    for _ in range(30):  # more than there are connections
+        with pytest.raises(LookupError):
+            await fail_in_snapshot(engine)
+
+
+async def fail_in_snapshot(engine: Engine) -> None:
+    async with engine.snapshot() as snapshot:
+        await find_in(snapshot, "s")
+        raise LookupError

@@ -12,10 +12,12 @@ import pytest
 
 from sessiond.core.errors import Unavailable
 from sessiond.core.ids import SessionId
+from sessiond.storage import postgres as postgres_engine
 from sessiond.storage import sessions
 from sessiond.storage.engine import Engine, Tx, Watch
 from sessiond.storage.notices import NOTIFY_MAX_BYTES, payloads_of
 from sessiond.storage.open import migrate, open_engine
+from sessiond.storage.postgres import PostgresRefusedError
 from tests.postgres import open_postgres
 from tests.storage.making import (
     WORKSPACE,
@@ -208,3 +210,35 @@ def test_wakes_travel_together_in_payloads_that_postgres_takes() -> None:
     assert all(len(payload.encode()) <= NOTIFY_MAX_BYTES for payload in payloads)
     assert [tuple(one) for payload in payloads for one in msgspec.json.decode(payload)] == watched
     assert payloads_of([]) == []
+
+
+async def test_a_snapshot_ends_with_its_connection(engine: Engine, database: str) -> None:
+    await add(engine, make_session("s"))
+    mine = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+
+    async def look(tx: Tx) -> object:
+        return await sessions.find(tx, WORKSPACE, "s", user_id=None)
+
+    async def ask_nonsense(tx: Tx) -> None:
+        await tx.select("session_count_select", "where 1 / 0 = 1", {})
+
+    async with engine.snapshot() as snapshot:
+        assert await snapshot.read(look)
+        await query(database, f"select pg_terminate_backend(pid, 5000) {mine}")
+        with pytest.raises(Unavailable):
+            await snapshot.read(look)
+    async with engine.snapshot() as snapshot:
+        with pytest.raises(PostgresRefusedError):
+            await snapshot.read(ask_nonsense)
+
+
+async def test_a_snapshot_waits_for_a_connection_and_no_longer(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await migrate(database)
+    monkeypatch.setattr(postgres_engine, "ACQUIRE_SECONDS", 0.5)
+    engine = await open_engine(database, queue_max=10, pool_max=1, command_timeout_seconds=5)
+    try:
+        async with engine.snapshot():
+            with pytest.raises(Unavailable):
+                await engine.snapshot().__aenter__()
+    finally:
+        await engine.close()

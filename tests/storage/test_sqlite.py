@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -155,3 +156,28 @@ async def test_what_was_removed_is_not_in_the_file_any_more(path: Path) -> None:
     await engine.close()
 
     assert not is_in_the_file()
+
+
+async def test_a_snapshot_that_is_given_up_while_it_is_read_ends_with_that_read(engine: SqliteEngine) -> None:
+    await add(engine, make_session("s"))
+    reading, going_on = threading.Event(), threading.Event()
+
+    async def look(tx: Tx) -> object:
+        reading.set()
+        going_on.wait(10)
+        return await sessions.find(tx, WORKSPACE, "s", user_id=None)
+
+    async def export() -> None:
+        async with engine.snapshot() as snapshot:
+            await snapshot.read(look)
+
+    exporting = asyncio.create_task(export())
+    await asyncio.to_thread(reading.wait, 10)
+    exporting.cancel()
+    asyncio.get_running_loop().call_later(0.05, going_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+
+    reading.clear()
+    await export()  # on the same connection
+    assert reading.is_set()

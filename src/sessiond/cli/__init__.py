@@ -13,6 +13,8 @@ import typer
 
 from sessiond import __version__
 from sessiond.cli import agents, audit, doctor, encryption, keys, routes, serve, show, workspaces
+from sessiond.cli.backup import backup
+from sessiond.cli.bundles import export, import_
 from sessiond.cli.erase import erase
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
@@ -47,6 +49,9 @@ app.add_typer(encryption.app, name="encryption")
 app.add_typer(workspaces.app, name="workspaces")
 app.command("replay")(replay)
 app.command("erase")(erase)
+app.command("export")(export)
+app.command("import")(import_)
+app.command("backup")(backup)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 

@@ -185,7 +185,7 @@ def _change(
     from sessiond.actions import encryption
     from sessiond.actions.encryption import Mode
     from sessiond.cli.database import get_workspace, run
-    from sessiond.cli.progress import Bar
+    from sessiond.cli.progress import bar
 
     async def work(engine: Engine) -> tuple[bool, list[Held], Status]:
         workspace = await get_workspace(engine, workspace_id)
@@ -197,10 +197,10 @@ def _change(
         if wanted is None and mode is Mode.CLIENT and not before.changing and keys[0] is None:
             raise InvalidInput(f"a new storage key is needed: --new-storage-key-file, or {NEW_STORAGE_KEY_VARIABLE}")
         begun = await encryption.begin(engine, workspace.id, mode, storage_key=keys[0], anew=anew)
-        with Bar("sessions", shown=not json) as bar:
+        with bar("sealing", shown=not json) as shown:
 
             def tell(progress: Progress) -> None:
-                bar.update(progress.done, progress.total)
+                shown.update(progress.done, progress.total)
 
             held = await encryption.move(engine, workspace.id, told=tell)
         return begun or before.changing, held, await encryption.read_status(engine, workspace.id)

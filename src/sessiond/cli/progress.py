@@ -1,41 +1,40 @@
-"""How far something long has come: a bar with the time that is left, on a terminal's standard error."""
+"""How far a command is: a bar on a terminal, nothing anywhere else."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 class Bar:
-    """Counts `unit`s up to a total. Where nobody looks it says nothing."""
+    """A bar, shown or not."""
 
-    def __init__(self, unit: str, *, shown: bool = True) -> None:
-        self._unit = unit
-        self._shown = shown and sys.stderr.isatty()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn(self._unit), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task(self._unit, total=None)
-            self._progress.start()
-        return self
+    def __init__(self, shown: Progress | None, task: TaskID | None) -> None:
+        self._shown, self._task = shown, task
 
     def update(self, done: int, total: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=max(done, total))
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, completed=done, total=total or None)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+    def rename(self, name: str) -> None:
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, description=name, completed=0)
+
+
+@contextmanager
+def bar(name: str, *, shown: bool = True) -> Iterator[Bar]:
+    """Show on standard error how far something is, until the block ends, where somebody looks and `shown` says so."""
+    if not shown or not sys.stderr.isatty():
+        yield Bar(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        yield Bar(drawn, drawn.add_task(name, total=None))

@@ -161,6 +161,11 @@ def _hidden(name: str, value: Any) -> Any:
     return value
 
 
+def without_credentials(url: str) -> str:
+    """Return a URL without what keys stand in: its user, its password and its query."""
+    return _QUERY.sub("", _USER.sub("//", url))
+
+
 def _find_hidden(options: Mapping[str, Any]) -> str | None:
     """Return where an agent that was read is sent back with what was hidden in it."""
     for name, value in options.items():

@@ -36,17 +36,17 @@ _NOT_A_BRACKET: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = bytes.maketrans(b"[]{}", bytes([1, 255, 1, 255]))  # 255 is -1 in a signed byte
 
 
-def check_nesting(body: bytes) -> None:
-    """Check that arrays and objects of `body`, which is JSON, are in one another at most `NESTING_MAX` deep.
+def check_nesting(body: bytes, *, most: int = NESTING_MAX) -> None:
+    """Check that arrays and objects of `body`, which is JSON, are in one another at most `most` deep.
 
     Raises:
         InvalidInput: they are deeper.
     """
-    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+    if body.count(b"[") + body.count(b"{") <= most:
         return
     steps = _JSON_STRING.sub(b"", body).translate(_STEPS, _NOT_A_BRACKET)
-    if max(accumulate(memoryview(steps).cast("b")), default=0) > NESTING_MAX:
-        raise InvalidInput(f"the body is nested more than {NESTING_MAX} levels deep", field="body")
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > most:
+        raise InvalidInput(f"the body is nested more than {most} levels deep", field="body")
 
 
 def check_text(value: str, field: str, *, max_chars: int = TEXT_MAX_CHARS) -> str:

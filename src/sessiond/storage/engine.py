@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -170,6 +170,18 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     """What this release of sessiond brings."""
 
 
+class Snapshot(Protocol):
+    """The database as it was at one moment, whatever is written meanwhile."""
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run a read of any length.
+
+        Raises:
+            Unavailable: the database cannot be read now, or the moment is gone.
+        """
+        ...
+
+
 class Engine(Protocol):
     """A database, open."""
 
@@ -203,6 +215,14 @@ class Engine(Protocol):
 
     async def scan(self, operation: Operation[T]) -> T:
         """Run a read that may take long, without holding up anyone."""
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Have all reads of a block see one moment. It holds up nobody, but keeps the database from tidying up.
+
+        Raises:
+            Unavailable: not now.
+        """
         ...
 
     def tell(

@@ -97,6 +97,20 @@ async def insert(tx: Tx, append: Append, *, first_seq: int, key_id: int | None) 
     tx.wake(append.workspace_id, append.session_id)
 
 
+async def restore(tx: Tx, workspace_id: WorkspaceId, found: Sequence[Event]) -> None:
+    """Add events exactly as they were elsewhere, of sessions that are not there yet: see `sessions.restore`."""
+    rows, ciphers = list[dict[str, Value]](), dict[str, Cipher | None]()
+    for event in found:
+        if event.session_id not in ciphers:
+            key_id = await seals.key_for(tx, workspace_id, event.session_id)
+            ciphers[event.session_id] = await _cipher(tx, workspace_id, key_id)
+        rows += _rows(_as_append(workspace_id, event), event.seq, ciphers[event.session_id])
+    if tx.takes_arrays:
+        await _insert_each(tx, rows)
+    else:
+        await tx.each("event_insert", rows)
+
+
 async def note(tx: Tx, append: Append) -> None:
     """Append to a session whatever its state: what happens to it from outside. Nothing where it is gone."""
     row = await tx.one(
@@ -522,6 +536,26 @@ def _rows(append: Append, first_seq: int, cipher: Cipher | None) -> list[dict[st
         }
         for seq, entry in enumerate(append.entries, first_seq)
     ]
+
+
+def _as_append(workspace_id: WorkspaceId, event: Event) -> Append:
+    return Append(
+        workspace_id=workspace_id,
+        session_id=event.session_id,
+        user_id=None,
+        at_us=event.created_at_us,
+        actor=event.actor,
+        duration_us=0,
+        entries=(
+            Entry(
+                type=event.type,
+                body=event.body,
+                action=event.action,
+                run_id=event.run_id,
+                duration_us=event.duration_us,
+            ),
+        ),
+    )
 
 
 def _duration_us(append: Append, entry: Entry) -> int | None:

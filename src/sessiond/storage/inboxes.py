@@ -89,7 +89,7 @@ async def delete(tx: Tx, workspace_id: WorkspaceId, inbox_id: str, *, erasure_id
 async def read_alone(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> list[Inbox]:
     """Return up to `limit` inboxes of a user that are in no session and were made up to a time, by id."""
     rows = await tx.all("inboxes_alone", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
-    return [Inbox(*row) for row in rows]
+    return [Inbox(*row) for row in rows]  # as their rows have them: to remove them nobody opens them
 
 
 async def read_ids(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
@@ -136,6 +136,19 @@ async def read_page(
     )
     found = [await _row_to_inbox(tx, row) for row in await tx.select("inbox_select", tail, values)]
     return InboxPage(inboxes=found[:limit], more=len(found) > limit, total=total)
+
+
+async def read_free(
+    tx: Tx, workspace_id: WorkspaceId, *, user_id: str | None, limit: int, position: tuple[int, str] | None = None
+) -> tuple[list[Inbox], bool]:
+    """Return up to `limit` inboxes that have no session, by time of creation, and whether there are more."""
+    where, values = ["workspace_id = :workspace", "session_id is null"], dict[str, Value](workspace=workspace_id)
+    if user_id is not None:
+        where.append("user_id = :user")
+        values["user"] = user_id
+    tail = page_tail(where, values, by="created_at_us", descending=False, limit=limit, position=position)
+    found = [await _row_to_inbox(tx, row) for row in await tx.select("inbox_select", tail, values)]
+    return found[:limit], len(found) > limit
 
 
 async def read_expiring(tx: Tx, *, now_us: int, limit: int) -> list[Inbox]:

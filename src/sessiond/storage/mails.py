@@ -37,6 +37,16 @@ async def insert(tx: Tx, mail: Mail, content: Content, raw: bytes) -> None:
     await tx.run("mail_content_insert", workspace=mail.workspace_id, mail_id=mail.id, content=packed, raw=kept)
 
 
+async def restore(tx: Tx, mail: Mail, content: Content, raw: bytes) -> None:
+    """Add a mail as it was elsewhere, of an inbox that is not there yet.
+
+    What an attempt that was broken off has left of it goes.
+    """
+    for statement in ("mail_content_delete_loose", "mail_delete_loose"):
+        await tx.run(statement, workspace=mail.workspace_id, id=mail.id)
+    await insert(tx, mail, content, raw)
+
+
 async def get(tx: Tx, workspace_id: WorkspaceId, mail_id: str, *, user_id: str | None) -> Mail:
     """Return the mail.
 

@@ -15,16 +15,15 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import lru_cache
-from itertools import count
 from typing import Any, Final, Self
 from zlib import crc32
 
 import asyncpg
 import msgspec
 
-from sessiond.core.errors import Damaged, Unavailable
+from sessiond.core.errors import Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.storage.counts import pack_tallies
@@ -45,7 +44,7 @@ from sessiond.storage.engine import (
 )
 from sessiond.storage.notices import Told, open_delta, payloads_of, seal_delta
 from sessiond.storage.statements import load_statements, number_parameters
-from sessiond.storage.vault import KeyNeeded, Vault
+from sessiond.storage.vault import Vault
 
 log: Final = logging.getLogger("sessiond.storage")
 
@@ -57,6 +56,7 @@ CHANNEL: Final = "sessiond_wakes"
 LIVE_CHANNEL: Final = "sessiond_deltas"
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
+SNAPSHOT_IDLE_MS: Final = 120_000  # between two reads, one may wait as long as a client that takes what was read
 
 # The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
 _LOST: Final = (
@@ -123,6 +123,24 @@ class PostgresTx:
         rows = pack_tallies(self.tallies)
         if rows is not None:
             await self.run("count_add", rows=rows)
+
+
+class PostgresSnapshot:
+    """See `engine.Snapshot`."""
+
+    def __init__(self, tx: PostgresTx) -> None:
+        self._tx = tx
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await self._tx.vault.with_keys(lambda: self._read(operation))
+
+    async def _read(self, operation: Operation[T]) -> T:
+        try:
+            return await operation(self._tx)
+        except _LOST as error:
+            raise _unavailable(error) from error
+        except asyncpg.PostgresError as error:
+            raise _without_content(error) from None
 
 
 _number = lru_cache(maxsize=1024)(number_parameters)
@@ -252,12 +270,7 @@ class PostgresEngine:
         return result
 
     async def read(self, operation: Operation[T]) -> T:
-        for tries in count():
-            try:
-                return await self._read(operation)
-            except (KeyNeeded, Damaged) as error:
-                await self.vault.settle(error, tries)
-        raise AssertionError("the vault lets nobody try for ever")
+        return await self.vault.with_keys(lambda: self._read(operation))
 
     async def _read(self, operation: Operation[T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):
@@ -274,6 +287,21 @@ class PostgresEngine:
 
     async def scan(self, operation: Operation[T]) -> T:
         return await self.read(operation)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
+        async with AsyncExitStack() as held:
+            try:
+                connection = await held.enter_async_context(self._connection())
+                transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+                await transaction.start()
+                await connection.execute(f"set local idle_in_transaction_session_timeout = {SNAPSHOT_IDLE_MS}")
+            except _LOST as error:
+                raise _unavailable(error) from error
+            try:
+                yield PostgresSnapshot(PostgresTx(connection, self._statements, self.vault))
+            finally:
+                await _roll_back(transaction)
 
     def tell(
         self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
@@ -320,12 +348,7 @@ class PostgresEngine:
 
     async def transact(self, operation: Callable[[Any], Any], *, weight: int = 1) -> Any:
         """Run an operation in a transaction, again where that is safe and of use; then wake who watches."""
-        for tries in count():
-            try:
-                return await self._transact(operation, weight=weight)
-            except (KeyNeeded, Damaged) as error:
-                await self.vault.settle(error, tries)
-        raise AssertionError("the vault lets nobody try for ever")
+        return await self.vault.with_keys(lambda: self._transact(operation, weight=weight))
 
     async def _transact(self, operation: Callable[[Any], Any], *, weight: int) -> Any:
         for attempt in range(1, ATTEMPTS + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +42,15 @@ async def insert(tx: Tx, run: Run, *, now_us: int) -> None:
     await tx.run("run_insert", **await _columns(tx, run))
     assert run.session_id is not None
     await schedule(tx, run.workspace_id, run.session_id, opened=1, now_us=now_us)
+
+
+async def restore(tx: Tx, found: Sequence[Run]) -> None:
+    """Add runs as they were elsewhere, of sessions that are not there yet or not any more."""
+    rows = list[dict[str, Value]]()
+    for run in found:
+        key_id = await seals.key_for(tx, run.workspace_id, run.session_id)
+        rows.append(await _columns(tx, msgspec.structs.replace(run, key_id=key_id)))
+    await tx.each("run_insert", rows)
 
 
 async def schedule(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId, *, opened: int = 0, now_us: int) -> None:
@@ -155,6 +165,24 @@ async def read_page(
     await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
     page = [await _row_to_run(tx, row) for row in rows]
     return RunPage(runs=page, next_position=position_of(page[-1], wanted) if more else None, total=total)
+
+
+async def read_orphans(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    *,
+    agent_id: str | None,
+    user_id: str | None,
+    limit: int,
+    position: tuple[int, str] | None = None,
+) -> tuple[list[Run], bool]:
+    """Return up to `limit` runs whose session was deleted, by time of creation, and whether there are more."""
+    where, values = _where(workspace_id, RunFilter(agent_ids=(agent_id,) if agent_id is not None else ()), user_id)
+    where.append("session_id is null")
+    tail = page_tail(where, values, by="created_at_us", descending=False, limit=limit, position=position)
+    rows, more = await read_fitting(tx, "run_select", "run_size_select", tail, values, limit=limit)
+    await seals.prepare(tx, workspace_id, [row[_KEY_COLUMN] for row in rows])
+    return [await _row_to_run(tx, row) for row in rows], more
 
 
 def position_of(run: Run, wanted: RunFilter) -> tuple[int, str]:

@@ -188,8 +188,23 @@ async def key_for(tx: Tx, workspace_id: WorkspaceId, session_id: str | None) -> 
     """Return the id of the key for what is made in a session that is in hand, or in none; None for plain text."""
     if session_id is not None:
         row = await tx.one("session_key", workspace=workspace_id, id=session_id)
-        return row[0] if row is not None else None
+        return row[0] if row is not None else await _key_to_come(tx, workspace_id, SessionId(session_id))
     return (await read_state(tx, workspace_id)).key_id
+
+
+async def _key_to_come(tx: Tx, workspace_id: WorkspaceId, session_id: SessionId) -> int | None:
+    """Return the id of the key of a session whose content comes before its row does, from elsewhere."""
+    root_id = (await read_state(tx, workspace_id)).key_id
+    if root_id is None:
+        return None
+    row = await tx.one("seal_key_to_come", workspace=workspace_id, session=session_id, parent=root_id)
+    if row is not None:
+        key_id: int = row[0]
+        return key_id
+    key_id = make_key_id()
+    at_us = time.time_ns() // 1000
+    await make_session_key(tx, workspace_id, key_id, session_id=session_id, under=root_id, at_us=at_us)
+    return key_id
 
 
 async def seal_with(

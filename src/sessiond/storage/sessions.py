@@ -58,14 +58,15 @@ async def insert(tx: Tx, session: Session) -> Session | None:
 
 async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None:
     """Add a session with a key of its own under a workspace's, or in plain text; None if its id or that is wrong."""
-    if under is not None:
+    has_key = session.key_id is not None  # from when its content came
+    if under is not None and not has_key:
         session = msgspec.structs.replace(session, key_id=make_key_id())
     row = await tx.one("session_insert", **_columns(session), key_id=session.key_id, under=under)
     if row is None:
         if await trash.has(tx, session.workspace_id, trash.SESSION, session.id):
             raise Unavailable(events.BEING_REMOVED, retry_after_seconds=events.REMOVAL_SECONDS)
         return None
-    if session.key_id is not None:
+    if session.key_id is not None and not has_key:
         await seals.make_session_key(
             tx,
             session.workspace_id,
@@ -80,6 +81,67 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
         await _put_names(tx, session)
     _tally(tx, session, 1)
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
+
+
+async def begin_restoring(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> bool:
+    """Make room for a session that is to come from elsewhere: before its events and runs, which come before it.
+
+    Removes up to `limit` of each kind of what an attempt has left that was broken off; whether that was all. Nothing
+    where the session is there by now.
+    """
+    # Else it could be whole in the next moment, with what is removed here.
+    await tx.one("workspace_lock", workspace=workspace_id)
+    if await lock(tx, workspace_id, session_id):
+        return True
+    of_it: dict[str, Value] = {"workspace": workspace_id, "session": session_id, "limit": limit}
+    left = await events.remove_some(tx, workspace_id, session_id, limit=limit)
+    for statement in ("runs_delete_some", "waits_delete_some"):
+        left = max(left, len(await tx.all(statement, **of_it)))
+    return left < limit
+
+
+async def has_left(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
+    """Whether something is there of a session that is not."""
+    row = await tx.one("session_has_left", workspace=workspace_id, session=session_id)
+    assert row is not None
+    return bool(row[0])
+
+
+async def count_restored(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> tuple[int, int, int]:
+    """Return how many events, runs and waits there are of a session; nobody removes any until it is there."""
+    await tx.one("workspace_lock", workspace=workspace_id)
+    row = await tx.one("session_restored", workspace=workspace_id, session=session_id)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+async def restore(tx: Tx, session: Session, *, open_runs: int) -> bool:
+    """Add a session whose log and runs are there, and with that show it; False when its id is taken.
+
+    Nobody works on its runs until it is `runs.schedule`d.
+    """
+    key_id = await seals.key_for(tx, session.workspace_id, session.id)
+    if await insert(tx, msgspec.structs.replace(session, key_id=key_id)) is None:
+        return False
+    if open_runs:
+        await tx.run("session_open_runs_set", workspace=session.workspace_id, id=session.id, n=open_runs)
+    tx.wake(session.workspace_id, session.id)
+    return True
+
+
+async def read_ids(
+    tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None, after: str, until: str, limit: int
+) -> list[str]:
+    """Return up to `limit` ids of sessions, in their order, from behind `after` to `until`."""
+    asked: dict[str, Value] = {"workspace": workspace_id, "agent": agent_id, "user": user_id}
+    rows = await tx.all("session_ids", **asked, after=after, until=until, limit=limit)
+    return [row[0] for row in rows]
+
+
+async def find_last_id(tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None) -> str | None:
+    """Return the id that comes last in the order of ids; None when there is no session."""
+    row = await tx.one("session_last_id", workspace=workspace_id, agent=agent_id, user=user_id)
+    return row[0] if row is not None else None
 
 
 async def find(

@@ -13,9 +13,9 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Self
@@ -126,6 +126,28 @@ class SqliteTx:
             self._connection.execute(self._statements["count_add"], {"rows": rows})
 
 
+class SqliteSnapshot:
+    """See `engine.Snapshot`."""
+
+    def __init__(self, tx: SqliteTx, threads: ThreadPoolExecutor) -> None:
+        self._tx = tx
+        self._threads = threads
+        self._reading: asyncio.Future[Any] | None = None
+
+    async def read(self, operation: Operation[T]) -> T:
+        return await self._tx.vault.with_keys(lambda: self._read(operation))
+
+    async def _read(self, operation: Operation[T]) -> T:
+        self._reading = reading = asyncio.get_running_loop().run_in_executor(self._threads, _read, operation, self._tx)
+        return await asyncio.shield(reading)
+
+    async def settle(self) -> None:
+        """Wait for a read that nobody waits for any more: its thread has the connection."""
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait({self._reading})
+            self._reading.exception()  # looked at
+
+
 class _Write:
     """An operation in the queue, and who waits for it."""
 
@@ -164,6 +186,7 @@ class SqliteEngine:
         self._scans_waiting = 0
         self._scanner = threading.local()
         self._scan_connections: list[apsw.Connection] = []
+        self._snapshots_idle: list[apsw.Connection] = []
         self._writer = threading.Thread(target=self._write_on, name="sessiond-writer", daemon=True)
         self._writer.start()
 
@@ -206,12 +229,7 @@ class SqliteEngine:
         raise AssertionError("the vault lets nobody try for ever")
 
     async def scan(self, operation: Operation[T]) -> T:
-        for tries in count():
-            try:
-                return await self._scan_apart(operation)
-            except (KeyNeeded, Damaged) as error:
-                await self.vault.settle(error, tries)
-        raise AssertionError("the vault lets nobody try for ever")
+        return await self.vault.with_keys(lambda: self._scan_apart(operation))
 
     async def _scan_apart(self, operation: Operation[T]) -> T:
         if self._scans_waiting >= SCANS_WAITING_MAX:
@@ -221,6 +239,20 @@ class SqliteEngine:
             return await self._loop.run_in_executor(self._scans, self._scan, operation)
         finally:
             self._scans_waiting -= 1
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
+        # Used again: a new connection knows neither schema nor statements, which costs more than most snapshots.
+        idle = self._snapshots_idle
+        connection = idle.pop() if idle else await asyncio.to_thread(connect, self._path, read_only=True)
+        snapshot = SqliteSnapshot(SqliteTx(connection, self._statements, self.vault), self._scans)
+        try:
+            connection.execute("begin")  # the moment is that of the first read
+            yield snapshot
+        finally:
+            await snapshot.settle()
+            connection.execute("rollback")
+            idle.append(connection)
 
     def tell(
         self, workspace_id: WorkspaceId, session_id: SessionId, delta: Delta, *, key_id: int | None = None
@@ -260,7 +292,12 @@ class SqliteEngine:
         await asyncio.to_thread(self._writer.join)
         self._end_reading()
         await asyncio.to_thread(self._scans.shutdown)
-        for connection in [*self._scan_connections, self._point_connection, self._writer_connection]:
+        for connection in [
+            *self._scan_connections,
+            *self._snapshots_idle,
+            self._point_connection,
+            self._writer_connection,
+        ]:
             connection.close()
 
     @property

@@ -11,14 +11,17 @@ import hashlib
 import hmac
 import os
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sessiond import crypto
 from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.ids import WorkspaceId
+
+T = TypeVar("T")
 
 REMEMBERED_SECONDS: Final = (
     300.0  # a client that goes on talking is not asked to wait 0.1 s again; who is silent is gone
@@ -156,6 +159,19 @@ class Vault:
                 retry_after_seconds=30,
             ) from error
         self.keep_root(needed.workspace_id, needed.key_id, secret)
+
+    async def with_keys(self, run: Callable[[], Awaitable[T]]) -> T:
+        """Run an operation, and again where it needs a key that must be unwrapped first.
+
+        Raises:
+            As `settle`.
+        """
+        for tries in count():
+            try:
+                return await run()
+            except (KeyNeeded, Damaged) as error:
+                await self.settle(error, tries)
+        raise AssertionError("nobody may try for ever")
 
     async def settle(self, error: KeyNeeded | Damaged, tries: int) -> None:
         """See to it that an operation can be run again, or raise what it failed with.

@@ -236,6 +236,25 @@ async def read_page(
     return WaitPage(waits=[await _row_to_wait(tx, row) for row in rows], more=more, total=total)
 
 
+async def read_free(
+    tx: Tx, workspace_id: WorkspaceId, *, user_id: str | None, limit: int, position: tuple[int, str] | None = None
+) -> tuple[list[Wait], bool]:
+    """Return up to `limit` waits that have no session, by time of creation, and whether there are more."""
+    where, values = ["workspace_id = :workspace", "session_id is null"], dict[str, Value](workspace=workspace_id)
+    if user_id is not None:
+        where.append("user_id = :user")
+        values["user"] = user_id
+    tail = page_tail(where, values, by="created_at_us", descending=False, limit=limit, position=position)
+    rows, more = await read_fitting(tx, "wait_select", "wait_size_select", tail, values, limit=limit)
+    return [await _row_to_wait(tx, row) for row in rows], more
+
+
+async def find_hook(tx: Tx, wait: Wait) -> bytes | None:
+    """Return the hash of what stands in the URL that completes a wait; None when it has none."""
+    row = await tx.one("wait_hook", workspace=wait.workspace_id, id=wait.id)
+    return bytes(row[0]) if row is not None and row[0] is not None else None
+
+
 async def read_due(tx: Tx, *, now_us: int, limit: int) -> list[Wait]:
     """Return pending waits of all workspaces that are to be looked at, the longest due first.
 

@@ -43,6 +43,7 @@ from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_par
 log: Final = logging.getLogger("sessiond.web")
 
 SEND_SECONDS: Final = 60.0  # a client that takes nothing for a minute is gone, or costs more than it gives
+EXPORTS_MAX: Final = 2  # at once: each reads all there is, and keeps the database from tidying up meanwhile
 SLICE_BYTES: Final = 64 * 1024  # what a server buffers before it waits for the client, so each slice is a wait at most
 # Whoever came by https once comes so for a year. Said over plain HTTP it would be anybody's word.
 _ONLY_SECURE: Final = (b"strict-transport-security", b"max-age=31536000")
@@ -82,6 +83,7 @@ class Site:
         self._default_dialect = default_dialect
         self._streams_max = streams_max
         self.streams_open = 0
+        self.exports = asyncio.Semaphore(EXPORTS_MAX)
         self._closing = False
         # Unique to this process and counted: a random id for each request costs more.
         self._request_ids = uuid_utils.uuid7().hex[-16:]

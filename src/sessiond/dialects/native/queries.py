@@ -148,6 +148,12 @@ class WaitFor(msgspec.Struct, frozen=True, kw_only=True):
     wait: Wait = 0.0
 
 
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    agent_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+
+
 class StreamFrom(msgspec.Struct, frozen=True, kw_only=True):
     after: Seq | None = None
     deltas: bool = False

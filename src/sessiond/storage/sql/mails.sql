@@ -63,3 +63,15 @@ delete from mails where workspace_id = :workspace and id = :id
 
 -- name: mail_size_select
 select length(m.envelope) + length(m.extractions) from mails m
+
+-- A mail without an inbox, which nobody sees.
+-- name: mail_delete_loose
+delete from mails where workspace_id = :workspace and id = :id and not exists (
+    select 1 from inboxes i where i.workspace_id = :workspace and i.id = mails.inbox_id
+)
+
+-- name: mail_content_delete_loose
+delete from mail_contents where workspace_id = :workspace and mail_id = :id and not exists (
+    select 1 from mails m join inboxes i on i.workspace_id = m.workspace_id and i.id = m.inbox_id
+    where m.workspace_id = :workspace and m.id = :id
+)

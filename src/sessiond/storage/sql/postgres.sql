@@ -145,7 +145,7 @@ where workspace_id = :workspace and id = any (cast(:ids as bigint[]))
 
 -- name: workspace_lock
 select 1 from workspaces where id = :workspace
-for update
+for no key update
 
 -- A transaction gets its number with its first write, and may have read long before: so its beginning is what counts.
 -- name: transactions_mark

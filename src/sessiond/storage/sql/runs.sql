@@ -207,3 +207,10 @@ select s.fence, s.lease_owner, r.status, r.cancel_requested_at_us, r.answer, r.k
 from sessions s
 join runs r on r.workspace_id = s.workspace_id and r.id = :run
 where s.workspace_id = :workspace and s.id = :id
+
+-- name: runs_delete_some
+delete from runs where workspace_id = :workspace and id in (
+    select id from runs where workspace_id = :workspace and session_id = :session and session_id is not null
+    order by queued_seq limit :limit
+)
+returning id

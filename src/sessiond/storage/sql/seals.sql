@@ -38,15 +38,19 @@ select 1 where exists (select 1 from sessions where workspace_id = :workspace)
     or exists (select 1 from waits where workspace_id = :workspace)
     or exists (select 1 from mails where workspace_id = :workspace)
 
--- Nobody else changes how a workspace is sealed until this transaction ends. See postgres.sql.
--- name: workspace_lock
-select 1 from workspaces where id = :workspace
-
 -- name: session_key
 select key_id from sessions where workspace_id = :workspace and id = :id
 
 -- name: session_seal
 select key_id, resealing_seq from sessions where workspace_id = :workspace and id = :id
+
+-- A key that a session will have. What runs have that outlived another session of its name, is none.
+-- name: seal_key_to_come
+select id from seal_keys
+where workspace_id = :workspace and session_id = :session and session_id is not null and parent_id = :parent
+    and not exists (select 1 from runs r
+        where r.workspace_id = :workspace and r.key_id = seal_keys.id and r.session_id is null)
+order by id limit 1
 
 -- name: seal_key_destroy
 delete from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null

@@ -148,3 +148,34 @@ order by created_at_us, id limit :limit
 -- name: sessions_of_parent
 select id from sessions where workspace_id = :workspace and parent = :parent and parent is not null
 order by id limit :limit
+
+-- name: event_delete_some
+delete from events where workspace_id = :workspace and session_id = :id and seq in (
+    select seq from events where workspace_id = :workspace and session_id = :id order by seq limit :limit
+)
+returning seq
+
+-- Sessions in the order of their ids, for who goes through all of them.
+-- name: session_ids
+select id from sessions
+where workspace_id = :workspace and id > :after and id <= :until
+    and (cast(:agent as text) is null or agent_id = :agent) and (cast(:user as text) is null or user_id = :user)
+order by id limit :limit
+
+-- name: session_last_id
+select max(id) from sessions
+where workspace_id = :workspace
+    and (cast(:agent as text) is null or agent_id = :agent) and (cast(:user as text) is null or user_id = :user)
+
+-- name: session_open_runs_set
+update sessions set open_runs = :n where workspace_id = :workspace and id = :id
+
+-- name: session_has_left
+select exists (select 1 from events where workspace_id = :workspace and session_id = :session)
+    or exists (select 1 from runs where workspace_id = :workspace and session_id = :session and session_id is not null)
+    or exists (select 1 from waits where workspace_id = :workspace and session_id = :session and session_id is not null)
+
+-- name: session_restored
+select (select count(*) from events where workspace_id = :workspace and session_id = :session),
+    (select count(*) from runs where workspace_id = :workspace and session_id = :session and session_id is not null),
+    (select count(*) from waits where workspace_id = :workspace and session_id = :session and session_id is not null)

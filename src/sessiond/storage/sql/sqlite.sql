@@ -16,7 +16,7 @@ select s.workspace_id, s.id, s.agent_id, s.user_id, s.task_id, s.name, s.user_na
         (select d.prompt from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
     s.key_id,
     case when s.key_id is null then null else
-        (select case when coalesce(d.metadata, d.data, d.prompt) is null then d.sealed else x'00' end
+        (select case when d.metadata is null and d.data is null and d.prompt is null then d.sealed else x'00' end
         from session_details d where d.workspace_id = s.workspace_id and d.session_id = s.id) end,
     s.details_bytes
 from sessions s

@@ -125,3 +125,6 @@ returning id
 -- name: waits_rebind
 update waits set user_id = :user
 where workspace_id = :workspace and session_id = :session and session_id is not null
+
+-- name: wait_hook
+select hook_hash from waits where workspace_id = :workspace and id = :id

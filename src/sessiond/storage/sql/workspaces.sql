@@ -29,3 +29,7 @@ returning id
 
 -- name: workspaces_with_retention
 select id, retention_seconds from workspaces where retention_seconds is not null order by id
+
+-- Two imports into one workspace, one of which removes what it takes for left behind. See postgres.sql.
+-- name: workspace_lock
+select 1 from workspaces where id = :workspace
