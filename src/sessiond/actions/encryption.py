@@ -16,9 +16,11 @@ import msgspec
 
 from sessiond.actions import expiry
 from sessiond.actions.storage_keys import check_storage_key, unwrap
+from sessiond.actions.workspaces import OPERATOR
+from sessiond.core.audit import DESTROY_KEYS, DISABLE_ENCRYPTION, ENABLE_ENCRYPTION, ROTATE_ENCRYPTION
 from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from sessiond.core.ids import WorkspaceId
-from sessiond.storage import resealing, seals, sessions
+from sessiond.storage import audit, clock, resealing, seals, search, sessions
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.resealing import Held
 from sessiond.storage.seals import Root
@@ -49,6 +51,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     held: list[Held]
     """How many texts of each kind are kept under which key, counted anew."""
     sessions: int
+    unindexed: int
+    """Events that the search index may still have to take in, at most."""
 
 
 class Progress(msgspec.Struct):
@@ -76,6 +80,7 @@ async def read_status(engine: Engine, workspace_id: WorkspaceId) -> Status:
             roots=roots,
             held=await resealing.count_held(tx, workspace_id),
             sessions=await sessions.count_all(tx, workspace_id),
+            unindexed=(await search.read_lag(tx, workspace_id)).events,
         )
 
     return await engine.scan(operation)
@@ -138,6 +143,7 @@ async def begin(
                 if root.kind == seals.CLIENT:  # who knows the new key opens the old content too
                     await seals.wrap_root(tx, workspace_id, root.id, one, by=cipher)
         await seals.set_state(tx, workspace_id, key_id=made.root.id if made is not None else None, changing=True)
+        await _note(tx, workspace_id, _CHANGES.get((mode, wanted), ROTATE_ENCRYPTION), made.root if made else None)
 
     await engine.write(operation)
     await _settle(engine)
@@ -261,7 +267,8 @@ async def _require_key(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) ->
 async def _finish(tx: Tx, *, workspace_id: WorkspaceId, key_id: int | None) -> None:
     await seals.lock(tx, workspace_id)
     await _require_key(tx, workspace_id, key_id)
-    await seals.drop_others(tx, workspace_id, key_id)
+    if await seals.drop_others(tx, workspace_id, key_id):
+        await _note(tx, workspace_id, DESTROY_KEYS, None)
     await seals.set_state(tx, workspace_id, key_id=key_id, changing=False)
 
 
@@ -284,6 +291,19 @@ def _make_root(
             field="master_key",
         )
     return seals.make_server_root(workspace_id, engine.vault.master)
+
+
+_CHANGES: Final = {
+    (Mode.OFF, Mode.SERVER): ENABLE_ENCRYPTION,
+    (Mode.OFF, Mode.CLIENT): ENABLE_ENCRYPTION,
+    (Mode.SERVER, Mode.OFF): DISABLE_ENCRYPTION,
+    (Mode.CLIENT, Mode.OFF): DISABLE_ENCRYPTION,
+}
+
+
+async def _note(tx: Tx, workspace_id: WorkspaceId, event: str, root: Root | None) -> None:
+    locator = {"key_id": str(root.id), "kind": root.kind} if root is not None else {}
+    await audit.append(tx, workspace_id, event, locator, actor=OPERATOR, at_us=await clock.read_us(tx))
 
 
 def _mode_of(key_id: int | None, roots: list[Root]) -> Mode:

@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from sessiond.core.audit import ENABLE_ENCRYPTION
 from sessiond.core.caller import Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, InvalidInput, Locked, Unavailable
 from sessiond.core.ids import WorkspaceId
 from sessiond.crypto import STORAGE_KEY_MAX_CHARS, STORAGE_KEY_MIN_CHARS, NotOpened, unwrap_by_client
-from sessiond.storage import resealing, runs, seals
+from sessiond.storage import audit, clock, resealing, runs, seals
 from sessiond.storage.engine import Engine, T, Tx
 from sessiond.storage.events import WAITS_DUE
 from sessiond.storage.vault import damaged, root_place
@@ -71,7 +72,6 @@ class StorageKeys:
         if not writes or caller.user_id is not None or Scope.SESSIONS_WRITE not in caller.scopes:
             return None
         made = await self._stretched(lambda: seals.make_client_root(workspace_id, storage_key))
-
         self._engine.vault.keep_shown(workspace_id, made.root.id, made.secret, storage_key)
 
         async def operation(tx: Tx) -> seals.Root:
@@ -84,6 +84,9 @@ class StorageKeys:
                 after: tuple[str, str] | None = ("", "")
                 while after is not None:  # to what showed no content: keys that were made, say
                     after = await resealing.move_answers(tx, workspace_id, root.id, after=after)
+                locator = {"key_id": str(root.id), "kind": root.kind}
+                at_us = await clock.read_us(tx)
+                await audit.append(tx, workspace_id, ENABLE_ENCRYPTION, locator, actor=caller.key_id, at_us=at_us)
             if root is None:
                 raise Conflict("somebody else has just begun to write to this workspace", field="storage-key")
             return root

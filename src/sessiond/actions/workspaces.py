@@ -19,6 +19,8 @@ from sessiond.storage import keys as stored_keys
 from sessiond.storage import workspaces
 from sessiond.storage.engine import Engine, Tx
 
+OPERATOR: Final = KeyId("operator")
+"""The actor of what is done on the command line."""
 DEFAULT: Final = DEFAULT_WORKSPACE
 
 
@@ -27,7 +29,7 @@ def operator(workspace: Workspace) -> Caller:
     return Caller(
         workspace_id=workspace.id,
         database_id_hash=workspace.database_id_hash,
-        key_id=KeyId("operator"),
+        key_id=OPERATOR,
         scopes=ALL_SCOPES,
         audits_reads=workspace.audits_reads,
     )

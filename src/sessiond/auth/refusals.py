@@ -26,6 +26,7 @@ UNKNOWN: Final = "unknown"
 REVOKED: Final = "revoked"
 EXPIRED: Final = "expired"
 WRONG_DATABASE: Final = "wrong database"
+WRONG_STORAGE_KEY: Final = "wrong storage key"
 VARIOUS: Final = "various"
 
 

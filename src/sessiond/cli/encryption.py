@@ -147,6 +147,7 @@ def status(
             "encryption": found.mode,
             "key": str(found.key_id or show.NOTHING),
             "sessions": str(found.sessions),
+            "not indexed": f"{found.unindexed} events",
             "change": "not finished: run the command again" if found.changing else "none",
         }
     )
@@ -162,6 +163,7 @@ def status_out(found: Status) -> dict[str, Any]:
         "key_id": _id_text(found.key_id),
         "changing": found.changing,
         "sessions": found.sessions,
+        "unindexed": found.unindexed,
         "keys": [{"id": str(root.id), "kind": root.kind, "created_at_us": root.created_at_us} for root in found.roots],
         "held": held_out(found.held),
     }

@@ -109,9 +109,9 @@ async def wrap_root(tx: Tx, workspace_id: WorkspaceId, key_id: int, root: Cipher
     await tx.run("seal_key_wrap", workspace=workspace_id, id=key_id, parent=by.key_id, wrapped=wrapped)
 
 
-async def drop_others(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> None:
-    """Destroy all keys of a workspace but one and what it wraps."""
-    await tx.run("seal_keys_drop_others", workspace=workspace_id, key=key_id or PLAIN)
+async def drop_others(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> bool:
+    """Destroy all keys of a workspace but one and what it wraps; False when there were none."""
+    return bool(await tx.all("seal_keys_drop_others", workspace=workspace_id, key=key_id or PLAIN))
 
 
 def make_client_root(workspace_id: WorkspaceId, storage_key: str) -> MadeRoot:

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sessiond.actions.call import Call, Retry
-from sessiond.auth.refusals import WRONG_DATABASE
 from sessiond.core.caller import Caller
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.limits import IDEMPOTENCY_KEY_MAX_CHARS, check_nesting, check_text
@@ -138,11 +137,11 @@ class Request:
         """
         return self.client.address
 
-    def note_wrong_database(self) -> None:
-        """Note that this caller's client named another workspace than its key's."""
+    def note_refusal(self, reason: str) -> None:
+        """Note for the audit log why this caller was not let in, who has a good key."""
         caller = self.caller
         self.site.authenticator.refusals.note(
-            WRONG_DATABASE, address=self.address or None, workspace_id=caller.workspace_id, key_id=caller.key_id
+            reason, address=self.address or None, workspace_id=caller.workspace_id, key_id=caller.key_id
         )
 
     async def hung_up(self) -> bool:

@@ -18,6 +18,7 @@ from sessiond.actions.audit import note_read
 from sessiond.actions.storage_keys import StorageKeys
 from sessiond.auth.failures import Failures
 from sessiond.auth.keys import Authenticator
+from sessiond.auth.refusals import WRONG_STORAGE_KEY
 from sessiond.core.caller import Caller
 from sessiond.core.errors import (
     Damaged,
@@ -131,6 +132,7 @@ class Site:
             new = await self.storage_keys.show(caller, storage_key, writes=request.method in ("POST", "PATCH"))
         except Forbidden:
             self.failures.note_failure(request.address)
+            request.note_refusal(WRONG_STORAGE_KEY)
             raise
         if new:
             self.authenticator.forget()  # others with the same key, whom it would let in without the storage key

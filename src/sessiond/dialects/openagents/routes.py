@@ -8,6 +8,7 @@ from typing import Final
 
 from sessiond.actions import audit, messages, sessions
 from sessiond.actions.call import Call
+from sessiond.auth.refusals import WRONG_DATABASE
 from sessiond.core.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sessiond.core.ids import parse_id
 from sessiond.core.page import pack_cursor, position_of
@@ -89,7 +90,7 @@ async def _call(request: Request) -> Call:
     if not database_id_hash:
         raise Unauthenticated("missing database: send the header database-id-hash")
     if database_id_hash.strip().lower() != request.caller.database_id_hash:
-        request.note_wrong_database()
+        request.note_refusal(WRONG_DATABASE)
         raise Forbidden("this key is for another database than database-id-hash names")
     return await request.call()
 

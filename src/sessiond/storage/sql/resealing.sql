@@ -114,6 +114,7 @@ delete from seal_keys where workspace_id = :workspace and session_id = :session 
 -- name: seal_keys_drop_others
 delete from seal_keys where workspace_id = :workspace
     and case when session_id is null then id else parent_id end <> :key
+returning id
 
 -- A client's key becomes one that the workspace's next key wraps.
 -- name: seal_key_wrap
