@@ -30,7 +30,7 @@ from sessiond.crypto import (
 )
 
 KEY = bytes(range(KEY_BYTES))
-WRITTEN: Final = base64.b64encode(b"a master key of exactly 32 bytes").decode()
+WRITTEN = base64.b64encode(b"a master key of exactly 32 bytes").decode()
 CIPHER = AESGCM(KEY)
 STORAGE_KEY = "a storage key of some length"
 
