@@ -14,6 +14,12 @@ from sessiond.settings import load_settings
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to. What is there is not overwritten.")],
+    without_keys: Annotated[
+        bool,
+        typer.Option(
+            "--without-keys", help="Leave out the keys that content is sealed with: see sessiond encryption save-keys."
+        ),
+    ] = False,
     database: Database = None,
     config: Config = None,
     json: Json = False,
@@ -35,7 +41,7 @@ def backup(
     if path is None:
         show.fail("PostgreSQL is backed up by its own means, also while it is in use: pg_dump --format=custom")
     with bar("copying") as shown:
-        size = back_up(path, file, told=shown.update)
+        size = back_up(path, file, told=shown.update, with_keys=not without_keys)
     if json:
         show.print_json({"file": str(file), "bytes": size})
     else:

@@ -122,6 +122,53 @@ def rotate(
     _change(workspace, None, keys=[new, old], anew=True, database=database, config=config, json=json)
 
 
+@app.command("save-keys")
+def save_keys(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to. What is there is replaced.")],
+    database: Database = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write the keys of all that is sealed to a file of their own, wrapped as they are.
+
+    For backups that leave them out: what is erased can be read from none of these once this file was made anew.
+
+    \b
+    sessiond backup --without-keys /backups/sessiond-$(date +%F).db
+    sessiond encryption save-keys /keys/sessiond.keys
+    """
+    from sessiond.actions import key_files
+    from sessiond.cli.database import run
+
+    n = run(lambda engine: key_files.save(engine, file), database=database, config=config)
+    if json:
+        show.print_json({"file": str(file), "keys": n})
+    else:
+        print(f"saved {n} keys to {file}")
+
+
+@app.command("restore-keys")
+def restore_keys(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What save-keys has written.")],
+    database: Database = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Put keys back into a database that was restored from a backup without them.
+
+    \b
+    sessiond encryption restore-keys /keys/sessiond.keys
+    """
+    from sessiond.actions import key_files
+    from sessiond.cli.database import run
+
+    n = run(lambda engine: key_files.restore(engine, file), database=database, config=config)
+    if json:
+        show.print_json({"restored": n})
+    else:
+        print(f"restored {n} keys that were missing")
+
+
 @app.command()
 def status(
     workspace: InWorkspace = "default", database: Database = None, config: Config = None, json: Json = False

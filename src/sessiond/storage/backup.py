@@ -16,11 +16,13 @@ STEP_PAGES: Final = 1_024  # 4 MiB: between two steps the progress is told, and 
 Told = Callable[[int, int], None]
 
 
-def back_up(path: Path, copy: Path, *, told: Told) -> int:
+def back_up(path: Path, copy: Path, *, told: Told, with_keys: bool = True) -> int:
     """Copy a database to a file that nobody else may read, and return its size in bytes. Writers go on meanwhile.
 
     The copy is of one moment after the call began: all that was committed before is in it. It is there when it is whole
     and was checked, else not at all. `told` how many pages are done, and how many there are.
+
+    Without `with_keys`, what is sealed cannot be read from it until the keys are put back (`actions/key_files.py`).
 
     Raises:
         Conflict: there is something under the copy's name.
@@ -32,6 +34,8 @@ def back_up(path: Path, copy: Path, *, told: Told) -> int:
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         _copy(path, partial, told)
+        if not with_keys:
+            _drop_keys(partial)
         _check(partial)
         # A link, not a rename: that would overwrite what has come to be there meanwhile.
         os.link(partial, copy)
@@ -69,6 +73,17 @@ def _copy(path: Path, partial: Path, told: Told) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _drop_keys(partial: Path) -> None:
+    copy = apsw.Connection(str(partial), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        copy.execute("pragma secure_delete = on")
+        copy.execute("pragma synchronous = full")
+        copy.execute("delete from seal_keys")
+        copy.execute("pragma wal_checkpoint(truncate)")
+    finally:
+        copy.close()
 
 
 def _check(partial: Path) -> None:

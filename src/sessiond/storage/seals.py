@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -51,6 +51,20 @@ class Root(msgspec.Struct, frozen=True):
     verifier: bytes | None
     created_at_us: int
     parent_id: int | None = None
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """A key as it is kept: wrapped. The order of the fields is that of `seal_key_rows`."""
+
+    workspace_id: WorkspaceId
+    id: int
+    kind: str
+    parent_id: int | None
+    session_id: str | None
+    wrapped: bytes
+    salt: bytes | None
+    verifier: bytes | None
+    created_at_us: int
 
 
 class MadeRoot(msgspec.Struct, frozen=True):
@@ -292,6 +306,21 @@ async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
 def index_key(root: Cipher) -> IndexKey:
     """Return what is indexed with under a key of a workspace."""
     return IndexKey(root.key_id, root.derive("index"))
+
+
+async def read_rows(tx: Tx, *, after: tuple[str, int], limit: int) -> list[KeyRow]:
+    """Return up to `limit` keys of all workspaces, in their order, from behind one."""
+    rows = await tx.all("seal_key_rows", workspace=after[0], id=after[1], limit=limit)
+    return [KeyRow(*row) for row in rows]
+
+
+async def restore_row(tx: Tx, row: KeyRow) -> bool:
+    """Put a key back as it was; False when it is there."""
+    return await tx.one("seal_key_restore", **msgspec.structs.asdict(row)) is not None
+
+
+async def find_missing_workspaces(tx: Tx, workspace_ids: Collection[WorkspaceId]) -> list[WorkspaceId]:
+    return [each for each in sorted(workspace_ids) if await tx.one("workspace_get", id=each) is None]
 
 
 async def destroy_unused(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> None:

@@ -52,6 +52,17 @@ where workspace_id = :workspace and session_id = :session and session_id is not 
         where r.workspace_id = :workspace and r.key_id = seal_keys.id and r.session_id is null)
 order by id limit 1
 
+-- name: seal_key_rows
+select workspace_id, id, kind, parent_id, session_id, wrapped, salt, verifier, created_at_us from seal_keys
+where (workspace_id, id) > (:workspace, :id)
+order by workspace_id, id limit :limit
+
+-- name: seal_key_restore
+insert into seal_keys (workspace_id, id, kind, parent_id, session_id, wrapped, salt, verifier, created_at_us)
+values (:workspace_id, :id, :kind, :parent_id, :session_id, :wrapped, :salt, :verifier, :created_at_us)
+on conflict (workspace_id, id) do nothing
+returning id
+
 -- name: seal_key_destroy
 delete from seal_keys where workspace_id = :workspace and session_id = :session and session_id is not null
 returning id
