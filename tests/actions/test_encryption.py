@@ -15,7 +15,7 @@ from sessiond.actions import encryption, sessions, waits
 from sessiond.actions.call import Call, itself
 from sessiond.actions.encryption import Mode, Progress
 from sessiond.actions.sessions import SessionPatch
-from sessiond.core.errors import Conflict, Damaged, Forbidden, InvalidInput, Locked, NotFound, SessiondError
+from sessiond.core.errors import Conflict, Damaged, Forbidden, InvalidInput, Locked, SessiondError
 from sessiond.core.session import NewSession
 from sessiond.storage import resealing
 from sessiond.storage.engine import Engine, Operation, T
@@ -370,7 +370,6 @@ REFUSED: Final[list[tuple[type[SessiondError], str, Callable[[Engine], Awaitable
     (InvalidInput, "there is no master key", lambda engine: encryption.begin(engine, HERE, SERVER)),
     (InvalidInput, "a storage key is needed", lambda engine: encryption.begin(engine, HERE, CLIENT)),
     (InvalidInput, "16 to 1024", lambda engine: encryption.begin(engine, HERE, CLIENT, storage_key="short")),
-    (NotFound, "not sealed with a storage key", lambda engine: encryption.unlock(engine, HERE, STORAGE_KEY)),
 ]
 
 

@@ -131,3 +131,25 @@ def test_what_is_not_there_is_refused(filled: str) -> None:
         words = ("encryption", command, "--workspace", "nobody", "--database", filled)
         assert "nobody" in refusal(*words, environment=MASTER)
     assert "use sessiond encryption enable" in refusal("encryption", "rotate", "--database", filled, environment=MASTER)
+
+
+def test_other_commands_open_what_clients_seal_with_the_storage_key_of_the_environment(
+    filled: str, tmp_path: Path
+) -> None:
+    (tmp_path / "the.key").write_text(KEY)
+    bundle = tmp_path / "bundle.jsonl"
+    bundle.write_text(run("export", "--database", filled).stdout)
+    ask(filled, "enable", "--storage-key-file", f"{tmp_path}/the.key")
+    session = ("replay", "s", "--database", filled)
+
+    refused = refusal(*session)
+    wrong = refusal(*session, environment={STORAGE_KEY_VARIABLE: ANOTHER})
+    unknown = refusal(*session, environment={STORAGE_KEY_VARIABLE: KEY})
+
+    assert "there is no session" in refused
+    assert "not the storage key" in wrong
+    assert "there is no session" in unknown
+    assert run_json("encryption", "save-keys", f"{tmp_path}/keys", "--database", filled)["keys"] == 1
+    assert run_json("encryption", "restore-keys", f"{tmp_path}/keys", "--database", filled)["restored"] == 0
+    assert "saved 1 keys" in run("encryption", "save-keys", f"{tmp_path}/keys", "--database", filled).stdout
+    assert "restored 0 keys" in run("encryption", "restore-keys", f"{tmp_path}/keys", "--database", filled).stdout

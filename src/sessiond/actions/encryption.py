@@ -18,7 +18,7 @@ from sessiond.actions import expiry
 from sessiond.actions.storage_keys import check_storage_key, unwrap
 from sessiond.actions.workspaces import OPERATOR
 from sessiond.core.audit import DESTROY_KEYS, DISABLE_ENCRYPTION, ENABLE_ENCRYPTION, ROTATE_ENCRYPTION
-from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from sessiond.core.errors import Conflict, Forbidden, InvalidInput, Unavailable
 from sessiond.core.ids import WorkspaceId
 from sessiond.storage import audit, clock, resealing, seals, search, sessions
 from sessiond.storage.engine import Engine, Tx
@@ -87,15 +87,14 @@ async def read_status(engine: Engine, workspace_id: WorkspaceId) -> Status:
 
 
 async def unlock(engine: Engine, workspace_id: WorkspaceId, storage_key: str) -> None:
-    """Have a workspace open that is sealed with a storage key.
+    """Have a workspace open that is sealed with a storage key; nothing happens to one that is not.
 
     Raises:
-        NotFound: it is not sealed with one.
         Forbidden: it is sealed with another.
     """
     root = await engine.read(lambda tx: seals.find_client_root(tx, workspace_id))
     if root is None:
-        raise NotFound("this workspace is not sealed with a storage key")
+        return
     secret = await asyncio.to_thread(unwrap, workspace_id, root, storage_key)
     if secret is None:
         raise Forbidden("this is not the storage key of the workspace", field="storage-key")

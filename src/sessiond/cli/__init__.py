@@ -19,8 +19,8 @@ from sessiond.cli.erase import erase
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
-from sessiond.core.errors import SessiondError
-from sessiond.crypto import SecretError
+from sessiond.core.errors import Locked, SessiondError
+from sessiond.crypto import STORAGE_KEY_VARIABLE, SecretError
 from sessiond.settings import SettingsError, load_settings
 
 # Without typer's markup: with it every help page imports rich, and draws boxes also where nobody sees them.
@@ -93,5 +93,7 @@ def main() -> None:
         app(prog_name="sessiond")
     except (SettingsError, SecretError) as error:
         show.fail(error, status=2)
+    except Locked:
+        show.fail(f"this workspace is sealed with a storage key: give it in {STORAGE_KEY_VARIABLE}")
     except SessiondError as error:
         show.fail(error)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sessiond.actions import workspaces
+from sessiond.actions.encryption import unlock
 from sessiond.core.caller import Workspace
 from sessiond.core.errors import Conflict, NotFound, Unavailable
-from sessiond.crypto import load_master
+from sessiond.crypto import STORAGE_KEY_VARIABLE, load_master
 from sessiond.settings import Settings, load_settings
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate, open_engine
@@ -69,14 +70,19 @@ async def open_as_it_is(settings: Settings) -> AsyncIterator[Engine]:
         await engine.close()
 
 
-async def get_workspace(engine: Engine, workspace_id: str) -> Workspace:
-    """Return a workspace.
+async def get_workspace(engine: Engine, workspace_id: str, *, opens: bool = True) -> Workspace:
+    """Return a workspace; `opens` it with the storage key of the environment, where clients hold its key.
 
     Raises:
         NotFound: there is none of that id; the message says how to make it.
+        Forbidden: it is sealed with another storage key.
     """
     try:
-        return await workspaces.get(engine, workspace_id)
+        found = await workspaces.get(engine, workspace_id)
+        storage_key = os.environ.get(STORAGE_KEY_VARIABLE)
+        if opens and storage_key:
+            await unlock(engine, found.id, storage_key)
+        return found
     except NotFound as error:
         raise NotFound(
             f"there is no workspace {workspace_id!r}: make it with sessiond workspaces create, or see workspaces list"

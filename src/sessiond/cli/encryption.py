@@ -11,7 +11,7 @@ import typer
 
 from sessiond.cli import show
 from sessiond.cli.options import Config, Database, Json
-from sessiond.core.errors import Forbidden, InvalidInput, NotFound
+from sessiond.core.errors import Forbidden, InvalidInput
 from sessiond.crypto import STORAGE_KEY_VARIABLE, make_master_key
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def status(
     from sessiond.cli.database import get_workspace, run
 
     async def work(engine: Engine) -> Status:
-        return await encryption.read_status(engine, (await get_workspace(engine, workspace)).id)
+        return await encryption.read_status(engine, (await get_workspace(engine, workspace, opens=False)).id)
 
     found = run(work, database=database, config=config)
     if json:
@@ -237,7 +237,7 @@ def _change(
     from sessiond.cli.progress import bar
 
     async def work(engine: Engine) -> tuple[bool, list[Held], Status]:
-        workspace = await get_workspace(engine, workspace_id)
+        workspace = await get_workspace(engine, workspace_id, opens=False)
         before = await encryption.read_status(engine, workspace.id)
         mode = wanted or before.mode
         if wanted is None and mode is Mode.OFF and not before.changing:
@@ -278,8 +278,6 @@ async def _unlock(engine: Engine, before: Status, keys: Sequence[str | None]) ->
     for number, key in enumerate(given, start=1):
         try:
             await encryption.unlock(engine, before.workspace_id, key)
-            return
-        except NotFound:
             return
         except Forbidden:
             if number == len(given):

@@ -28,7 +28,7 @@ def erase(
         str | None, typer.Option(metavar="KEY", help="With --verify: the key that it must be signed with.")
     ] = None,
     workspace: Annotated[str, typer.Option(metavar="ID", help="The workspace.")] = "default",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask in a terminal.")] = False,
     database: Database = None,
     config: Config = None,
     json: Json = False,
@@ -52,8 +52,9 @@ def erase(
         if not json:
             print("the receipt is as it was signed" + ("" if public_key else ": see that the key is the workspace's"))
         return
-    if not yes:
-        _ask(f"Erase {'user' if user is not None else 'session'} {user or session} of workspace {workspace} for good?")
+    if not yes and sys.stdin.isatty():
+        named = f"{'user' if user is not None else 'session'} {user or session} of workspace {workspace}"
+        typer.confirm(f"Erase {named} for good?", abort=True, err=True)
     from sessiond.cli.database import run
 
     _print(run(lambda engine: _erase(engine, workspace, user, session), database=database, config=config), json=json)
@@ -88,12 +89,6 @@ def _verified(file: Path, public_key: str | None) -> Receipt:
     except OSError as error:
         raise typer.BadParameter(f"cannot be read: {error}", param_hint="--verify") from error
     return verify(document, public_key=public_key)
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to be asked: add --yes", param_hint="--yes")
-    typer.confirm(question, abort=True, err=True)
 
 
 def _print(receipt: Receipt, *, json: bool) -> None:
