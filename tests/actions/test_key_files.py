@@ -55,10 +55,11 @@ async def test_what_was_erased_is_in_no_backup_that_is_read_with_newer_keys(
     path = sqlite_path(database)
     assert path is not None
     back_up(path, tmp_path / "backup.db", told=lambda _done, _of: None, with_keys=False)
-    await erasures.erase_session(Call(engine, ME), "erased")
+    receipt = await erasures.erase_session(Call(engine, ME), "erased")
     await key_files.save(engine, tmp_path / "keys")
     await engine.close()
 
+    assert receipt.counts.keys_destroyed == 1
     assert MASTER not in (tmp_path / "backup.db").read_bytes()
     restored = await open_engine(
         f"sqlite:///{tmp_path}/backup.db", queue_max=100, pool_max=2, command_timeout_seconds=20

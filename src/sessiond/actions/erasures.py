@@ -230,6 +230,7 @@ async def _erase_session(tx: Tx, erasure: Erasure, session: Session, *, at_us: i
         return replace(erasure, counts=erasure.counts.plus(runs=emptied)), False
     emptied += await runs.empty_open(tx, *place, at_us=at_us)
     waited = await waits.count_of(tx, *place)
+    destroyed = await seals.destroy(tx, *place)
     removed = await sessions.remove(tx, session, at_us=at_us, erasure_id=erasure.id)
     counts = erasure.counts.plus(
         sessions=1,
@@ -239,7 +240,7 @@ async def _erase_session(tx: Tx, erasure: Erasure, session: Session, *, at_us: i
         inboxes=removed.inboxes,
         mails=removed.mails,
         waits=waited,
-        keys_destroyed=int(await seals.destroy(tx, *place)),
+        keys_destroyed=int(destroyed),
     )
     return replace(erasure, counts=counts, sessions_digest=add_to_digest(erasure.sessions_digest, session.id)), True
 
@@ -327,7 +328,7 @@ async def _complete(call: Call, begun: Erasure) -> Receipt:
         if not now.completed:
             at_us = max(await clock.read_us(tx), now.requested_at_us)
             locator = {"id": now.id, "kind": str(now.kind)}
-            await audit.append(tx, now.workspace_id, ERASE, locator, actor=now.actor, at_us=at_us)
+            await audit.append(tx, now.workspace_id, ERASE, locator, actor=now.actor, at_us=at_us, address=call.address)
             seq = await audit.read_last_seq(tx, now.workspace_id)
             key = await erasures.get_signing_key(tx, now.workspace_id, at_us=at_us)
             now = replace(now, subject=None, completed_at_us=at_us)
