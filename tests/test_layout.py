@@ -19,7 +19,10 @@ VAGUE: Final = {"utils", "util", "helpers", "helper", "base", "manager", "servic
 # Tests of what no single module does.
 ACROSS: Final = {
     "actions/test_damage.py",  # what cannot be opened, and everything else that goes on
+    "actions/test_deletion.py",  # what goes with a session, at once and after
     "actions/test_isolation.py",  # who may do what, for every action
+    "web/test_headers.py",  # what every answer says, whoever makes it
+    "web/test_tls.py",  # a server as its clients meet it by HTTPS
 }
 
 

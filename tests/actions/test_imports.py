@@ -20,7 +20,7 @@ from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Un
 from sessiond.core.inbox import InboxFilter
 from sessiond.core.session import ACTIVE, PAUSED
 from sessiond.core.wait import WaitFilter
-from sessiond.storage import sessions as stored_sessions
+from sessiond.storage import restoring
 from sessiond.storage.engine import Engine, Tx
 from tests.actions.bundling import THERE, bring, bundle, dump, fill, sealed_again
 from tests.actions.calling import ELSEWHERE, HERE, ME, append, caller, create, make_workspaces
@@ -296,7 +296,7 @@ async def test_of_a_session_that_is_there_by_now_nothing_is_removed(engine: Engi
     await bring(engine, small)
 
     async def remove(tx: Tx) -> bool:
-        return await stored_sessions.begin_restoring(tx, HERE, "s", limit=10)
+        return await restoring.begin_restoring(tx, HERE, "s", limit=10)
 
     assert await engine.write(remove)
     assert await bundle(engine, Subject(Scope.SESSION, "s")) == small

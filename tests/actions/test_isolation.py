@@ -29,6 +29,7 @@ from sessiond.actions.call import Call, itself
 from sessiond.actions.keys import NewKey
 from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core.agent import NewAgent
+from sessiond.core.audit import AuditFilter
 from sessiond.core.caller import ALL_SCOPES, Caller, Scope
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.event import Event
@@ -191,6 +192,7 @@ ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     keys.read_page: (ADMIN, lambda call, _: keys.read_page(call, limit=10)),
     keys.revoke: (ADMIN, lambda call, _: keys.revoke(call, "key_1", itself)),
     audit.read_page: (ADMIN, lambda call, _: audit.read_page(call, limit=10)),
+    audit.find: (ADMIN, lambda call, _: audit.find(call, AuditFilter(), limit=10)),
     erasures.erase_user: (ADMIN, lambda call, _: erasures.erase_user(call, "nobody")),
     erasures.get: (ADMIN, lambda call, _: erasures.get(call, "era_none")),
     erasures.read_page: (ADMIN, lambda call, _: erasures.read_page(call, limit=10)),
@@ -222,6 +224,8 @@ def test_every_action_is_in_these_tables() -> None:
     modules = (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures, search)
     for module in modules:
         for action in public_actions(module):
+            if action is audit.note_read:
+                continue  # of a read that was allowed
             assert action in known, f"{module.__name__}.{action.__name__}"
 
 

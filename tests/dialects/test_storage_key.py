@@ -260,6 +260,6 @@ def test_a_hook_of_a_locked_workspace_is_refused_until_it_is_open(sealed: Tenant
         path = httpx.URL(wait["hook_url"]).path
         forget(sealed)
 
-        assert anybody.post(path, json={}).status_code == 400
+        assert anybody.post(path, json={}).status_code == 503
         client.get("/v1/sessions").raise_for_status()
         assert anybody.post(path, json={}).is_success

@@ -16,8 +16,8 @@ from sessiond.core.metadata import JsonObject, pack_metadata
 from sessiond.core.page import LogPage
 from sessiond.core.session import ENDED, NewSession, Session, Status
 from sessiond.storage import events, sessions
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Engine, Tx
-from sessiond.storage.events import Append
 from sessiond.storage.open import open_engine, sqlite_path
 
 WORKSPACE: Final = WorkspaceId("here")

@@ -17,7 +17,7 @@ from sessiond.storage import sessions
 from sessiond.storage.engine import Engine, Tx, Watch
 from sessiond.storage.notices import NOTIFY_MAX_BYTES, payloads_of
 from sessiond.storage.open import migrate, open_engine
-from sessiond.storage.postgres import PostgresRefusedError
+from sessiond.storage.postgres_errors import PostgresRefusedError
 from tests.postgres import open_postgres
 from tests.storage.making import (
     WORKSPACE,

@@ -14,7 +14,7 @@ from sessiond.core.caller import Workspace
 from sessiond.core.errors import Damaged, Locked, Unavailable
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.crypto import LocalMaster, make_key
-from sessiond.storage import events, leases, seals, sessions, waits, workspaces
+from sessiond.storage import events, leases, seals, session_ids, sessions, waits, workspaces
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.vault import Vault
 from tests.storage.making import NOW, add, another_engine, append, execute, make_append, make_session, must_find, said
@@ -157,7 +157,7 @@ async def test_what_waits_for_a_key_keeps_nobody_else_waiting(engine: Engine, da
             claimed = await other.write(lambda tx: work.claim(tx, "w", now_us=NOW, lease_us=1, limit=9))
             assert claimed.works == []
             assert await other.write(lambda tx: waits.read_due(tx, now_us=NOW, limit=9)) == []
-    rows = await engine.read(lambda tx: sessions.read_expired(tx, now_us=NOW + 2, limit=9))
+    rows = await engine.read(lambda tx: session_ids.read_expired(tx, now_us=NOW + 2, limit=9))
     assert sorted(rows) == sorted([(foreign, "s"), (locked, "s")])
 
 

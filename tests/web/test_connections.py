@@ -19,7 +19,7 @@ from tests.conftest import make_database
 from tests.serving import Serving, Tenant, open_serving
 
 SECONDS = 10.0
-SWEEPERS = 1  # of a server
+SWEEPERS = 2  # things that the sweeper of a server watches
 
 
 def wait_until(fact: Callable[[], bool]) -> None:

@@ -23,7 +23,7 @@ from tests.conftest import make_database
 from tests.serving import Serving, Tenant, open_serving
 
 SECONDS: Final = 10.0
-SWEEPERS: Final = 1  # of a server
+SWEEPERS: Final = 2  # things that the sweeper of a server watches
 
 # What is spoken does not depend on the engine.
 pytestmark = [

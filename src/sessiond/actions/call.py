@@ -15,8 +15,8 @@ from sessiond.core.event import Entry
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.session import Session
 from sessiond.storage import audit, idempotency
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Engine, Operation, T, Tx
-from sessiond.storage.events import Append
 
 A = TypeVar("A")
 

@@ -34,7 +34,7 @@ from sessiond.core.errors import InvalidInput, NotFound
 from sessiond.core.limits import ID_MAX_CHARS, check_text
 from sessiond.core.session import Session
 from sessiond.crypto import is_signed, make_salt, sign
-from sessiond.storage import audit, clock, erasures, idempotency, runs, seals, trash, waits
+from sessiond.storage import audit, clock, erasures, idempotency, runs, seals, session_ids, trash, waits
 from sessiond.storage import inboxes as stored_inboxes
 from sessiond.storage import sessions as stored_sessions
 from sessiond.storage.engine import Tx
@@ -253,7 +253,7 @@ async def _choose(tx: Tx, erasure: Erasure) -> list[str]:
     assert erasure.subject is not None, "it is under way"
     workspace_id = erasure.workspace_id
     if erasure.kind is Subject.USER:
-        first = await stored_sessions.read_ids_of_user(
+        first = await session_ids.read_ids_of_user(
             tx, workspace_id, erasure.subject, until_us=erasure.requested_at_us, limit=SESSIONS_MAX
         )
     else:
@@ -265,7 +265,7 @@ async def _choose(tx: Tx, erasure: Erasure) -> list[str]:
         seen.add(session_id)
         while path:
             # One more than were seen: one of them is new, if any is. Ids that were used again may make a circle.
-            made = await stored_sessions.read_ids_of_parent(tx, workspace_id, path[-1], limit=len(seen) + 1)
+            made = await session_ids.read_ids_of_parent(tx, workspace_id, path[-1], limit=len(seen) + 1)
             new = next((each for each in made if each not in seen), None)
             if new is not None:
                 seen.add(new)

@@ -19,7 +19,7 @@ from sessiond.core.event import INBOX_EXPIRED, STATUS_TYPES, make_entry
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import COMPLETED
 from sessiond.core.wait import CANCELLED, PENDING_PER_INBOX_MAX
-from sessiond.storage import audit, events, inboxes, removal, sessions, waits, workspaces
+from sessiond.storage import audit, events, inboxes, removal, session_ids, sessions, waits, workspaces
 from sessiond.storage.engine import Tx
 
 log: Final = logging.getLogger("sessiond.sweeper")
@@ -29,14 +29,14 @@ EXPIRE_MAX: Final = 20  # to a transaction: each may have runs and waits to be c
 
 async def find_next(tx: Tx) -> int | None:
     """Return when a session or an inbox expires next, or a wait is to be looked at; None when nothing will be."""
-    times = [await waits.find_next_due(tx), await sessions.find_next_expiry(tx), await inboxes.find_next_expiry(tx)]
+    times = [await waits.find_next_due(tx), await session_ids.find_next_expiry(tx), await inboxes.find_next_expiry(tx)]
     return min((at_us for at_us in times if at_us is not None), default=None)
 
 
 async def expire_sessions(tx: Tx, *, now_us: int, limit: int = EXPIRE_MAX) -> int:
     """Complete open sessions whose time is over; return how many."""
     done = 0
-    for workspace_id, session_id in sorted(await sessions.read_expired(tx, now_us=now_us, limit=limit)):
+    for workspace_id, session_id in sorted(await session_ids.read_expired(tx, now_us=now_us, limit=limit)):
         if not await sessions.lock_free(tx, workspace_id, session_id):
             continue
         try:
@@ -44,7 +44,7 @@ async def expire_sessions(tx: Tx, *, now_us: int, limit: int = EXPIRE_MAX) -> in
         except Damaged as error:
             # It must not be the first one again and again, and keep the clock from all others.
             log.error("a session was to expire, and %s", error)
-            await sessions.drop_expiry(tx, workspace_id, session_id)
+            await session_ids.drop_expiry(tx, workspace_id, session_id)
             continue
         if before.ended or before.expires_at_us is None or before.expires_at_us > now_us:
             continue
@@ -91,7 +91,7 @@ async def delete_ended(tx: Tx, now_us: int, *, workspace_id: WorkspaceId, kept_u
         await inboxes.delete(tx, workspace_id, inbox_id)
         await _note(tx, workspace_id, DELETE_INBOX, inbox_id, at_us=now_us)
         return 1
-    for session_id in await sessions.read_kept_long(tx, workspace_id, before_us=before_us, limit=EXPIRE_MAX):
+    for session_id in await session_ids.read_kept_long(tx, workspace_id, before_us=before_us, limit=EXPIRE_MAX):
         if not await sessions.lock_free(tx, workspace_id, session_id):
             continue
         # What nobody can open goes too, at its time.

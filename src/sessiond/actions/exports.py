@@ -40,7 +40,7 @@ from sessiond.core.mail import Content, Mail
 from sessiond.core.run import Run, RunFilter
 from sessiond.core.session import Session, SessionFilter
 from sessiond.core.wait import Wait, WaitFilter, WaitType
-from sessiond.storage import agents, audit, events, inboxes, mails, runs, sessions, waits
+from sessiond.storage import agents, audit, events, inboxes, mails, runs, session_ids, sessions, waits
 from sessiond.storage.engine import Engine, Snapshot, Tx
 
 TURN_BYTES: Final = 256 * 1024  # that are written, some milliseconds' work, before others get their turn
@@ -184,13 +184,15 @@ class _Source:
                 user_ids=(self._user_id,) if self._user_id is not None else (),
             )
             self._progress.total = await sessions.count(tx, self._workspace_id, wanted)
-            return await sessions.find_last_id(tx, self._workspace_id, agent_id=self._agent_id, user_id=self._user_id)
+            return await session_ids.find_last_id(
+                tx, self._workspace_id, agent_id=self._agent_id, user_id=self._user_id
+            )
 
         after, until = "", await self._engine.scan(begin)
         while until is not None and after < until:
 
             async def page(tx: Tx, after: str = after, until: str = until) -> list[str]:
-                return await sessions.read_ids(
+                return await session_ids.read_ids(
                     tx,
                     self._workspace_id,
                     agent_id=self._agent_id,

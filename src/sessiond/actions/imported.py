@@ -17,7 +17,7 @@ from sessiond.core.mail import Content, Mail
 from sessiond.core.run import Run
 from sessiond.core.session import Session
 from sessiond.core.wait import Wait, WaitType
-from sessiond.storage import events, inboxes, mails, runs, waits
+from sessiond.storage import appends, events, inboxes, mails, runs, waits
 from sessiond.storage.engine import Tx
 
 
@@ -122,7 +122,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     async def write(self, tx: Tx) -> None:
         """Write what nobody sees before its session, or inbox, is there."""
-        await events.restore(tx, self.workspace_id, self.events)
+        await appends.restore(tx, self.workspace_id, self.events)
         await runs.restore(tx, self.runs)
         for mail, content, raw in self.mails:
             await mails.restore(tx, mail, content, raw)

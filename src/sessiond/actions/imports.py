@@ -30,7 +30,7 @@ from sessiond.core.caller import Scope
 from sessiond.core.errors import Conflict
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.session import Session
-from sessiond.storage import agents, audit, clock, events, runs, sessions
+from sessiond.storage import agents, audit, clock, events, restoring, runs, sessions
 from sessiond.storage.engine import Operation, Tx
 
 TOGETHER: Final = 64  # sessions that are written at once, so that they share a commit
@@ -253,14 +253,14 @@ class _Writing:
         async def operation(tx: Tx) -> None:
             # Its row comes first here, where it comes: it is what tells that somebody else was faster.
             if last:
-                free = await sessions.restore(tx, part.finish(session), open_runs=self._waiting(part))
+                free = await restoring.restore(tx, part.finish(session), open_runs=self._waiting(part))
             else:
                 free = await sessions.find(tx, session.workspace_id, session.id, user_id=None) is None
             if not free:
                 raise Conflict(f"line {number} of the bundle: the session {session.id} has come to be there meanwhile")
             await part.write(tx)
             if last and not stretch.first:
-                written = await sessions.count_restored(tx, session.workspace_id, session.id)
+                written = await restoring.count_restored(tx, session.workspace_id, session.id)
                 if written != (session.last_seq, part.run_count, part.ended_count):
                     raise Conflict(f"another import is at work on the session {session.id}; wait for its end")
             await part.write_last(tx)
@@ -277,13 +277,13 @@ class _Writing:
 
         async def look(tx: Tx) -> tuple[bool, bool]:
             found = await find_same(tx, self._workspace_id, record, stretch.number)
-            return found is not None, found is None and await sessions.has_left(tx, self._workspace_id, record.id)
+            return found is not None, found is None and await restoring.has_left(tx, self._workspace_id, record.id)
 
         there, left = await self._engine.scan(look)
         while left:
 
             async def remove(tx: Tx) -> bool:
-                return not await sessions.begin_restoring(tx, self._workspace_id, record.id, limit=LEFT_MAX)
+                return not await restoring.begin_restoring(tx, self._workspace_id, record.id, limit=LEFT_MAX)
 
             left = await self._engine.write(remove)
         return there

@@ -21,6 +21,7 @@ from sessiond.core.page import LogPage
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, CREATED, Session
 from sessiond.storage import events, sessions
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
 
 TOGETHER_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -170,7 +171,7 @@ async def _one_page(page: list[StoredMessage]) -> AsyncIterator[list[StoredMessa
         yield page
 
 
-def _as_events(append: events.Append, first_seq: int) -> list[Event]:
+def _as_events(append: Append, first_seq: int) -> list[Event]:
     return [
         Event(
             append.session_id,

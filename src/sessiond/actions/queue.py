@@ -31,8 +31,8 @@ from sessiond.core.message import Role, unpack_message
 from sessiond.core.run import CANCELLED, QUEUED_MAX, Failure, Run, RunStatus, Strategy
 from sessiond.core.session import Session
 from sessiond.storage import agents, clock, events, runs, sessions, waits
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
-from sessiond.storage.events import Append
 
 # It stands in the log as a message already, and a thousand runs may end at once.
 INPUT_SHOWN_MAX_BYTES: Final = 16 * 1024

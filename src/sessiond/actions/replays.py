@@ -23,8 +23,8 @@ from sessiond.core.session import COMPLETED, NewSession
 from sessiond.core.session_file import SessionFile, UsedAgent, event_line, head_line, mail_line
 from sessiond.storage import events as stored_events
 from sessiond.storage import sessions as stored_sessions
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
-from sessiond.storage.events import Append
 
 STEPS_MAX: Final = 10_000  # each is a write at least, and all are in memory while one after the other is done
 BYTES_MAX: Final = 64 * 1024 * 1024

@@ -46,8 +46,8 @@ from sessiond.core.run import (
 )
 from sessiond.core.session import Status
 from sessiond.storage import agents, leases, runs, sessions
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
-from sessiond.storage.events import Append
 from sessiond.storage.leases import Lane, Lease
 
 SECOND_US: Final = 1_000_000

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from sessiond.core.errors import Unavailable
-from sessiond.core.event import Entry, Event, StoredMessage
+from sessiond.core.event import Event, StoredMessage
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.limits import PAGE_MAX_BYTES
 from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.crypto import HEAD_BYTES, SEALED, is_sealed
 from sessiond.storage import seals
+from sessiond.storage.appends import Append, append_each_in_arrays, cipher_for, in_arrays, insert_each, rows_of
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import count_fitting
 from sessiond.storage.slots import slot_of
@@ -29,33 +29,6 @@ BEING_REMOVED: Final = "the log of a session that had this id is still being rem
 REMOVAL_SECONDS: Final = 2  # in which some 10,000 events go
 
 
-class Append(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries for one session's log, to be appended together."""
-
-    workspace_id: WorkspaceId
-    session_id: SessionId
-    user_id: str | None
-    """When set, the session must be this user's."""
-    at_us: int
-    actor: str
-    duration_us: int
-    entries: tuple[Entry, ...]
-    starts: bool = False
-    """Whether it makes the session's agent work, if that is registered."""
-
-    @property
-    def messages(self) -> int:
-        return sum(entry.is_message for entry in self.entries)
-
-    @property
-    def largest(self) -> int:
-        return max(len(entry.body) for entry in self.entries)
-
-    @property
-    def size(self) -> int:
-        return sum(len(entry.body) for entry in self.entries)
-
-
 async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
     """Append to many sessions; return the first seq that each append got.
 
@@ -63,7 +36,7 @@ async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
     then nothing was appended, and `sessions.take` waits, or tells why.
     """
     if tx.takes_arrays:
-        return await _append_each_in_arrays(tx, appends)
+        return await append_each_in_arrays(tx, appends)
     return [await _append(tx, append) for append in appends]
 
 
@@ -87,28 +60,14 @@ async def insert(tx: Tx, append: Append, *, first_seq: int, key_id: int | None) 
     Raises:
         Unavailable: a log begins, and the one that had its id is still being removed.
     """
-    rows = _rows(append, first_seq, await _cipher(tx, append.workspace_id, key_id))
+    rows = rows_of(append, first_seq, await cipher_for(tx, append.workspace_id, key_id))
     if first_seq == 1 and tx.takes_arrays:
         place = {"workspace": append.workspace_id, "id": append.session_id}
-        if not await tx.all("event_insert_new", **place, **_in_arrays(rows)):
+        if not await tx.all("event_insert_new", **place, **in_arrays(rows)):
             raise Unavailable(BEING_REMOVED, retry_after_seconds=REMOVAL_SECONDS)
     else:
         await tx.each("event_insert", rows)
     tx.wake(append.workspace_id, append.session_id)
-
-
-async def restore(tx: Tx, workspace_id: WorkspaceId, found: Sequence[Event]) -> None:
-    """Add events exactly as they were elsewhere, of sessions that are not there yet: see `sessions.restore`."""
-    rows, ciphers = list[dict[str, Value]](), dict[str, Cipher | None]()
-    for event in found:
-        if event.session_id not in ciphers:
-            key_id = await seals.key_for(tx, workspace_id, event.session_id)
-            ciphers[event.session_id] = await _cipher(tx, workspace_id, key_id)
-        rows += _rows(_as_append(workspace_id, event), event.seq, ciphers[event.session_id])
-    if tx.takes_arrays:
-        await _insert_each(tx, rows)
-    else:
-        await tx.each("event_insert", rows)
 
 
 async def note(tx: Tx, append: Append) -> None:
@@ -151,14 +110,14 @@ async def note_each(tx: Tx, appends: Sequence[Append]) -> None:
     rows, moved = list[dict[str, Value]](), list[dict[str, Value]]()
     for workspace_id, session_id, last_seq, slot, event_waits, key_id in found:
         append = noted[workspace_id, session_id]
-        cipher = await _cipher(tx, workspace_id, key_id)
-        rows += _rows(append, last_seq - len(append.entries) + 1, cipher)
+        cipher = await cipher_for(tx, workspace_id, key_id)
+        rows += rows_of(append, last_seq - len(append.entries) + 1, cipher)
         if slot != slot_of(append.at_us):
             moved.append({"workspace": workspace_id, "id": session_id, "slot": slot_of(append.at_us)})
         tx.wake(workspace_id, session_id)
         if event_waits:
             await tell_waits(tx, workspace_id, session_id)
-    await _insert_each(tx, rows)
+    await insert_each(tx, rows)
     await tx.each("session_slot", moved)
 
 
@@ -365,7 +324,7 @@ async def _append(tx: Tx, append: Append) -> int | None:
         return None
     await move_slot(tx, append, row[1])
     first: int = row[0] - len(append.entries) + 1
-    for values in _rows(append, first, await _cipher(tx, append.workspace_id, row[2])):
+    for values in rows_of(append, first, await cipher_for(tx, append.workspace_id, row[2])):
         await tx.run("event_insert", **values)
     tx.wake(append.workspace_id, append.session_id)
     return first
@@ -375,103 +334,6 @@ async def move_slot(tx: Tx, append: Append, slot: int) -> None:
     """Have a list by update find a session that was appended to; `slot` is where it stood."""
     if slot != slot_of(append.at_us):
         await tx.run("session_slot", workspace=append.workspace_id, id=append.session_id, slot=slot_of(append.at_us))
-
-
-async def _append_each_in_arrays(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
-    together: defaultdict[tuple[WorkspaceId, SessionId, str | None], list[int]] = defaultdict(list)
-    for index, append in enumerate(appends):
-        together[append.workspace_id, append.session_id, append.user_id].append(index)
-    # One session may be asked for by callers bound to a user and by others; a row can be updated once a statement.
-    first: list[int | None] = [None] * len(appends)
-    ciphers: list[Cipher | None] = [None] * len(appends)
-    for group in _once_each(together):
-        bumped = await _bump_each(tx, appends, group)
-        for (workspace_id, session_id, _), indexes in group.items():
-            if (workspace_id, session_id) not in bumped:
-                continue
-            last_seq, key_id = bumped[workspace_id, session_id]
-            cipher = await _cipher(tx, workspace_id, key_id)
-            seq = last_seq - sum(len(appends[index].entries) for index in indexes) + 1
-            for index in indexes:
-                first[index], ciphers[index] = seq, cipher
-                seq += len(appends[index].entries)
-            tx.wake(workspace_id, session_id)
-    placed = zip(appends, first, ciphers, strict=True)
-    rows = [row for append, seq, cipher in placed if seq is not None for row in _rows(append, seq, cipher)]
-    await _insert_each(tx, rows)
-    return first
-
-
-async def _insert_each(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        await tx.run("event_insert_each", **_in_arrays(rows))
-
-
-def _in_arrays(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {array: [row[name] for row in rows] for name, array in _ARRAYS.items()}
-
-
-Together = dict[tuple[WorkspaceId, SessionId, str | None], list[int]]
-
-_ARRAYS: Final = {
-    "workspace": "workspaces",
-    "id": "ids",
-    "seq": "seqs",
-    "type": "types",
-    "at_us": "ats_us",
-    "actor": "actors",
-    "run_id": "run_ids",
-    "action": "actions",
-    "duration_us": "durations_us",
-    "body": "bodies",
-}
-
-
-def _once_each(together: Together) -> list[Together]:
-    groups: list[Together] = []
-    for key, indexes in together.items():
-        for group in groups:
-            if not any(key[:2] == other[:2] for other in group):
-                group[key] = indexes
-                break
-        else:
-            groups.append({key: indexes})
-    return groups
-
-
-async def _bump_each(
-    tx: Tx, appends: Sequence[Append], group: Together
-) -> dict[tuple[str, str], tuple[int, int | None]]:
-    """Return the last seq that each session gave, and its key."""
-    members = [[appends[index] for index in indexes] for indexes in group.values()]
-    rows = await tx.all(
-        "session_bump_each",
-        workspaces=[key[0] for key in group],
-        ids=[key[1] for key in group],
-        users=[key[2] for key in group],
-        events=[sum(len(append.entries) for append in each) for each in members],
-        messages=[sum(append.messages for append in each) for each in members],
-        bytes=[sum(append.size for append in each) for each in members],
-        largest=[max(append.largest for append in each) for each in members],
-        ats_us=[max(append.at_us for append in each) for each in members],
-        starts=[int(any(append.starts for append in each)) for each in members],
-    )
-    at_us = {key[:2]: max(append.at_us for append in each) for key, each in zip(group, members, strict=True)}
-    moved = [
-        {"workspace": workspace_id, "id": session_id, "slot": slot_of(at_us[workspace_id, session_id])}
-        for workspace_id, session_id, _, slot, _ in rows
-        if slot != slot_of(at_us[workspace_id, session_id])
-    ]
-    if moved:
-        await tx.each("session_slot", moved)
-    # Keys are in the rows: many sessions' in one round trip.
-    for workspace_id in {row[0] for row in rows}:
-        await seals.prepare(tx, workspace_id, [row[4] for row in rows if row[0] == workspace_id])
-    return {(row[0], row[1]): (row[2], row[4]) for row in rows}
-
-
-async def _cipher(tx: Tx, workspace_id: WorkspaceId, key_id: int | None) -> Cipher | None:
-    return await seals.cipher_of(tx, workspace_id, key_id) if key_id is not None else None
 
 
 async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
@@ -518,50 +380,6 @@ async def _open_each(tx: Tx, workspace_id: WorkspaceId, rows: Sequence[Row], *, 
         opened = await seals.open_any(tx, workspace_id, message.body, "event", message.session_id, message.seq)
         found.append(msgspec.structs.replace(message, body=opened))
     return found
-
-
-def _rows(append: Append, first_seq: int, cipher: Cipher | None) -> list[dict[str, Value]]:
-    return [
-        {
-            "workspace": append.workspace_id,
-            "id": append.session_id,
-            "seq": seq,
-            "type": entry.type,
-            "at_us": append.at_us,
-            "actor": append.actor,
-            "run_id": entry.run_id,
-            "action": entry.action,
-            "duration_us": _duration_us(append, entry),
-            "body": (cipher.seal(entry.body, "event", append.session_id, seq) if cipher is not None else entry.body),
-        }
-        for seq, entry in enumerate(append.entries, first_seq)
-    ]
-
-
-def _as_append(workspace_id: WorkspaceId, event: Event) -> Append:
-    return Append(
-        workspace_id=workspace_id,
-        session_id=event.session_id,
-        user_id=None,
-        at_us=event.created_at_us,
-        actor=event.actor,
-        duration_us=0,
-        entries=(
-            Entry(
-                type=event.type,
-                body=event.body,
-                action=event.action,
-                run_id=event.run_id,
-                duration_us=event.duration_us,
-            ),
-        ),
-    )
-
-
-def _duration_us(append: Append, entry: Entry) -> int | None:
-    if entry.action is None or entry.duration_us is not None:
-        return entry.duration_us
-    return append.duration_us
 
 
 def _where(

@@ -14,8 +14,8 @@ from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.run import Run, RunStatus
 from sessiond.core.session import Status
 from sessiond.storage import events, runs, seals
+from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
-from sessiond.storage.events import Append
 
 Lane = tuple[WorkspaceId, str]
 """An agent for which sessions wait, by workspace and id."""

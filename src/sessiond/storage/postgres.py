@@ -43,6 +43,7 @@ from sessiond.storage.engine import (
     Watches,
 )
 from sessiond.storage.notices import Told, open_delta, payloads_of, seal_delta
+from sessiond.storage.postgres_errors import CONTENDED, LOST, TOO_LONG, unavailable, without_content
 from sessiond.storage.statements import load_statements, number_parameters
 from sessiond.storage.vault import Vault
 
@@ -57,23 +58,6 @@ LIVE_CHANNEL: Final = "sessiond_deltas"
 TO_NOTIFY_MAX: Final = 10_000
 HEAL_SECONDS: Final = 1.0
 SNAPSHOT_IDLE_MS: Final = 120_000  # between two reads, one may wait as long as a client that takes what was read
-
-# The server, or the way to it, was lost: unless it was committing, nothing of a transaction has happened.
-_LOST: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server has said goodbye to an idle connection, and the driver still lends it
-    asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InsufficientResourcesError,  # no room on the disk, in memory or for another connection
-    asyncpg.ReadOnlySQLTransactionError,  # a primary that was demoted: the next connection finds the new one
-    OSError,
-    TimeoutError,
-)
-# It took too long; another attempt would too. Which of the two gives up first, driver or server, is chance.
-_TOO_LONG: Final = (TimeoutError, asyncpg.QueryCanceledError)
-# What another attempt settles: two transactions stood in each other's way.
-_CONTENDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 
 
 class PostgresTx:
@@ -137,10 +121,10 @@ class PostgresSnapshot:
     async def _read(self, operation: Operation[T]) -> T:
         try:
             return await operation(self._tx)
-        except _LOST as error:
-            raise _unavailable(error) from error
+        except LOST as error:
+            raise unavailable(error) from error
         except asyncpg.PostgresError as error:
-            raise _without_content(error) from None
+            raise without_content(error) from None
 
 
 _number = lru_cache(maxsize=1024)(number_parameters)
@@ -248,7 +232,7 @@ class PostgresEngine:
                 reset=_nothing,
                 server_settings=_server_settings(command_timeout_seconds),
             )
-        except (*_LOST, asyncpg.PostgresError, ValueError) as error:  # ValueError: a port that is no number
+        except (*LOST, asyncpg.PostgresError, ValueError) as error:  # ValueError: a port that is no number
             raise Unavailable(f"PostgreSQL cannot be reached ({type(error).__name__}: {error})") from error
         return cls(
             url,
@@ -278,11 +262,11 @@ class PostgresEngine:
                 async with self._connection() as connection:
                     result: T = await operation(PostgresTx(connection, self._statements, self.vault))
                     return result
-            except _LOST as error:
-                if attempt == ATTEMPTS or isinstance(error, (*_TOO_LONG, ValueError)):
-                    raise _unavailable(error) from error
+            except LOST as error:
+                if attempt == ATTEMPTS or isinstance(error, (*TOO_LONG, ValueError)):
+                    raise unavailable(error) from error
             except asyncpg.PostgresError as error:
-                raise _without_content(error) from None
+                raise without_content(error) from None
         raise AssertionError("the last attempt returns or raises")
 
     async def scan(self, operation: Operation[T]) -> T:
@@ -296,8 +280,8 @@ class PostgresEngine:
                 transaction = connection.transaction(isolation="repeatable_read", readonly=True)
                 await transaction.start()
                 await connection.execute(f"set local idle_in_transaction_session_timeout = {SNAPSHOT_IDLE_MS}")
-            except _LOST as error:
-                raise _unavailable(error) from error
+            except LOST as error:
+                raise unavailable(error) from error
             try:
                 yield PostgresSnapshot(PostgresTx(connection, self._statements, self.vault))
             finally:
@@ -321,8 +305,8 @@ class PostgresEngine:
         try:
             async with self._connection() as connection:
                 return await postgres_schema(connection)
-        except _LOST as error:
-            raise _unavailable(error) from error
+        except LOST as error:
+            raise unavailable(error) from error
 
     async def tidy(self) -> None:
         """Nothing to be done from here: what was replaced is in no dump, and VACUUM frees its place."""
@@ -366,17 +350,17 @@ class PostgresEngine:
                         raise
                     committing = True
                     await transaction.commit()
-            except _CONTENDED as error:
+            except CONTENDED as error:
                 if attempt == ATTEMPTS:
-                    raise _unavailable(error) from error
-            except _LOST as error:
+                    raise unavailable(error) from error
+            except LOST as error:
                 if isinstance(error, ValueError):  # the driver's word for a value of the wrong type: a bug of ours
                     raise
                 # A commit that was sent may have happened; a command that timed out would time out again.
-                if attempt == ATTEMPTS or committing or isinstance(error, _TOO_LONG):
-                    raise _unavailable(error) from error
+                if attempt == ATTEMPTS or committing or isinstance(error, TOO_LONG):
+                    raise unavailable(error) from error
             except asyncpg.PostgresError as error:
-                raise _without_content(error) from None
+                raise without_content(error) from None
             else:
                 self._commits += 1
                 self._operations += weight
@@ -432,7 +416,7 @@ class PostgresEngine:
                 await connection.add_listener(LIVE_CHANNEL, self._heard_live)
                 self.watches.wake_all()
                 await self._tell(connection)
-            except (*_LOST, asyncpg.PostgresError):  # whatever it was: without this task nobody hears of anything
+            except (*LOST, asyncpg.PostgresError):  # whatever it was: without this task nobody hears of anything
                 await asyncio.sleep(HEAL_SECONDS)
             finally:
                 if connection is not None:
@@ -486,20 +470,5 @@ async def _nothing(_connection: Any) -> None:
 
 async def _roll_back(transaction: Any) -> None:
     """Undo; where the connection is gone, the server has done so already."""
-    with suppress(*_LOST):
+    with suppress(*LOST):
         await transaction.rollback()
-
-
-class PostgresRefusedError(Exception):
-    """PostgreSQL refused a statement of ours: a bug."""
-
-
-def _without_content(error: asyncpg.PostgresError) -> PostgresRefusedError:
-    """Return a bug as the log may show it: PostgreSQL's details quote rows, and with them what people said."""
-    refused = PostgresRefusedError(f"{type(error).__name__} ({error.sqlstate}): {error.args[0]}")
-    return refused.with_traceback(error.__traceback__)
-
-
-def _unavailable(error: BaseException) -> Unavailable:
-    log.warning("the database did not answer as it should: %s", type(error).__name__)
-    return Unavailable("the database cannot do this now")

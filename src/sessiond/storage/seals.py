@@ -296,6 +296,8 @@ async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
     if state.key_id is None and not state.changing:
         return [plain]
     ids = [root.id for root in await read_roots(tx, workspace_id)]
+    if state.key_id is not None and state.key_id not in ids:
+        raise damaged("key", state.key_id)  # of a backup without keys, which are not put back yet
     ids.sort(key=lambda key_id: key_id != state.key_id)
     keys = [index_key(await cipher_of(tx, workspace_id, key_id)) for key_id in ids]
     if state.key_id is None:

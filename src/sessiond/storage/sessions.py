@@ -83,67 +83,6 @@ async def _insert(tx: Tx, session: Session, under: int | None) -> Session | None
     return msgspec.structs.replace(session, agent_registered=_as_bool(row[0]))
 
 
-async def begin_restoring(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> bool:
-    """Make room for a session that is to come from elsewhere: before its events and runs, which come before it.
-
-    Removes up to `limit` of each kind of what an attempt has left that was broken off; whether that was all. Nothing
-    where the session is there by now.
-    """
-    # Else it could be whole in the next moment, with what is removed here.
-    await tx.one("workspace_lock", workspace=workspace_id)
-    if await lock(tx, workspace_id, session_id):
-        return True
-    of_it: dict[str, Value] = {"workspace": workspace_id, "session": session_id, "limit": limit}
-    left = await events.remove_some(tx, workspace_id, session_id, limit=limit)
-    for statement in ("runs_delete_some", "waits_delete_some"):
-        left = max(left, len(await tx.all(statement, **of_it)))
-    return left < limit
-
-
-async def has_left(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> bool:
-    """Whether something is there of a session that is not."""
-    row = await tx.one("session_has_left", workspace=workspace_id, session=session_id)
-    assert row is not None
-    return bool(row[0])
-
-
-async def count_restored(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> tuple[int, int, int]:
-    """Return how many events, runs and waits there are of a session; nobody removes any until it is there."""
-    await tx.one("workspace_lock", workspace=workspace_id)
-    row = await tx.one("session_restored", workspace=workspace_id, session=session_id)
-    assert row is not None
-    return row[0], row[1], row[2]
-
-
-async def restore(tx: Tx, session: Session, *, open_runs: int) -> bool:
-    """Add a session whose log and runs are there, and with that show it; False when its id is taken.
-
-    Nobody works on its runs until it is `runs.schedule`d.
-    """
-    key_id = await seals.key_for(tx, session.workspace_id, session.id)
-    if await insert(tx, msgspec.structs.replace(session, key_id=key_id)) is None:
-        return False
-    if open_runs:
-        await tx.run("session_open_runs_set", workspace=session.workspace_id, id=session.id, n=open_runs)
-    tx.wake(session.workspace_id, session.id)
-    return True
-
-
-async def read_ids(
-    tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None, after: str, until: str, limit: int
-) -> list[str]:
-    """Return up to `limit` ids of sessions, in their order, from behind `after` to `until`."""
-    asked: dict[str, Value] = {"workspace": workspace_id, "agent": agent_id, "user": user_id}
-    rows = await tx.all("session_ids", **asked, after=after, until=until, limit=limit)
-    return [row[0] for row in rows]
-
-
-async def find_last_id(tx: Tx, workspace_id: WorkspaceId, *, agent_id: str | None, user_id: str | None) -> str | None:
-    """Return the id that comes last in the order of ids; None when there is no session."""
-    row = await tx.one("session_last_id", workspace=workspace_id, agent=agent_id, user=user_id)
-    return row[0] if row is not None else None
-
-
 async def find(
     tx: Tx, workspace_id: WorkspaceId, session_id: str, *, user_id: str | None, opens: bool = True
 ) -> Session | None:
@@ -264,40 +203,6 @@ async def delete(tx: Tx, session: Session, *, leaves: bool = False, erasure_id: 
 async def count_all(tx: Tx, workspace_id: WorkspaceId) -> int:
     """Return how many sessions a workspace has, as it is kept."""
     return await read_total(tx, workspace_id, "all", ("",))
-
-
-async def read_expired(tx: Tx, *, now_us: int, limit: int) -> list[tuple[WorkspaceId, str]]:
-    """Return open sessions of all workspaces whose time is over, the first first."""
-    rows = await tx.all("sessions_expired", now_us=now_us, limit=limit, locked=await seals.locked(tx))
-    return [(row[0], row[1]) for row in rows]
-
-
-async def drop_expiry(tx: Tx, workspace_id: WorkspaceId, session_id: str) -> None:
-    """Have a session never expire by itself."""
-    await tx.run("session_expiry_drop", workspace=workspace_id, id=session_id)
-
-
-async def find_next_expiry(tx: Tx) -> int | None:
-    row = await tx.one("sessions_next_expiry", locked=await seals.locked(tx))
-    return row[0] if row is not None else None
-
-
-async def read_kept_long(tx: Tx, workspace_id: WorkspaceId, *, before_us: int, limit: int) -> list[str]:
-    """Return sessions that ended before a time, the first first."""
-    rows = await tx.all("sessions_kept_long", workspace=workspace_id, before_us=before_us, limit=limit)
-    return [row[0] for row in rows]
-
-
-async def read_ids_of_user(tx: Tx, workspace_id: WorkspaceId, user_id: str, *, until_us: int, limit: int) -> list[str]:
-    """Return the ids of a user's sessions that were made up to a time, the first first."""
-    rows = await tx.all("sessions_of_user", workspace=workspace_id, user=user_id, until_us=until_us, limit=limit)
-    return [row[0] for row in rows]
-
-
-async def read_ids_of_parent(tx: Tx, workspace_id: WorkspaceId, session_id: str, *, limit: int) -> list[str]:
-    """Return the ids of sessions that replay a session."""
-    rows = await tx.all("sessions_of_parent", workspace=workspace_id, parent=session_id, limit=limit)
-    return [row[0] for row in rows]
 
 
 async def read_page(

@@ -41,14 +41,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     content: bool = True
     """Whether what people and agents say stands in what it takes or shows.
 
-    A workspace may seal that: where a client holds the key, it must come along. And its audit log may want to know.
+    A workspace may seal that: where a client holds the key, it must come along.
     """
+    reads: bool = True
+    """Whether its answer shows content that is kept, and not only what was sent: the audit log may want to know."""
 
     @property
     def shows_content(self) -> bool:
         """Whether an answer that went well is a read of content: unless told otherwise, each that has a body."""
         bodies = (kind for status, kind in self.answers.items() if status < HTTPStatus.BAD_REQUEST)
-        return self.content and not self.public and any(kind is not None for kind in bodies)
+        return self.content and self.reads and not self.public and any(kind is not None for kind in bodies)
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

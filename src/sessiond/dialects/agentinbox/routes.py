@@ -108,7 +108,7 @@ ROUTES: Final = (
         handler=inboxes.delete_inbox,
         summary="Delete an inbox with its messages",
         answers={200: inbox_shapes.DeletedInbox} | _FINDS,
-        content=False,
+        reads=False,
     ),
     Route(
         method="GET",

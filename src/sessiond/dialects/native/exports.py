@@ -24,7 +24,7 @@ async def export(request: Request) -> Stream:
     bundle = exports.export(await request.call(), _subject(query), moment_max_seconds=MOMENT_MAX_SECONDS)
     if request.site.exports.locked():
         raise Unavailable("too many exports are under way", retry_after_seconds=10)
-    return Stream(_chunks(request, bundle), LINES, (("cache-control", "no-store"),))
+    return Stream(_chunks(request, bundle), LINES)
 
 
 async def _chunks(request: Request, bundle: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

@@ -108,12 +108,8 @@ async def get_mail(request: Request) -> Answer:
 async def get_raw_mail(request: Request) -> Answer:
     mail_id = request.params[0]
     raw = await mails.get_raw(await request.call(), mail_id)
-    # It comes from strangers: a browser that is sent here must not show it, nor guess that it is a page.
-    headers = (
-        ("content-disposition", f'attachment; filename="{mail_id}.eml"'),
-        ("x-content-type-options", "nosniff"),
-    )
-    return Answer(200, raw, RAW_MAIL, headers)
+    # It comes from strangers: a browser that is sent here must not show it.
+    return Answer(200, raw, RAW_MAIL, (("content-disposition", f'attachment; filename="{mail_id}.eml"'),))
 
 
 async def extract(request: Request) -> Answer:

@@ -104,7 +104,7 @@ ROUTES: Final = (
         summary="Append one message, or a batch: all of it, in order",
         body=log_shapes.MessagesIn,
         answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | CHANGES,
-        content=False,  # nothing but what its caller has just said
+        reads=False,  # nothing but what its caller has just said
     ),
     Route(
         method="GET",

@@ -207,7 +207,7 @@ ROUTES: Final = (
         summary="Create a session, or find the one that has this id",
         body=shapes.CreateSession,
         answers={200: shapes.CreatedOut} | _CHANGES,
-        content=False,
+        reads=False,
     ),
     Route(
         method="POST",

@@ -145,7 +145,7 @@ ROUTES: Final = (
         summary="Create a session",
         body=shapes.CreateSession,
         answers={201: shapes.Created} | _CHANGES,
-        content=False,
+        reads=False,
     ),
     Route(
         method="GET",
@@ -176,7 +176,7 @@ ROUTES: Final = (
         summary="Send a message to a session",
         body=shapes.SendMessage,
         answers={200: shapes.Sent} | _CHANGES,
-        content=False,
+        reads=False,
     ),
     Route(
         method="GET",
