@@ -16,6 +16,7 @@ from sessiond.core.ids import WorkspaceId
 from sessiond.storage import seals
 from tests.dialects.agents import eventually
 from tests.dialects.native.working import register
+from tests.end_to_end.claims import ONCE, name_of, params_of, path_of
 from tests.serving import Serving, Tenant
 
 KEY: Final = "a storage key of some length"
@@ -87,6 +88,18 @@ def test_who_sends_no_key_is_told_which_header_it_is(sealed: Tenant, wire: str) 
         refused = client.get(LISTS[wire])
 
     assert (refused.status_code, "storage-key" in refused.text) == (400, True), refused.text
+
+
+def test_every_route_that_takes_or_shows_content_asks_for_the_key_also_while_it_is_in_memory(sealed: Tenant) -> None:
+    asked = [claim for claim in ONCE if claim.route.content and not claim.route.public]
+    values = dict.fromkeys({name for claim in asked for name in params_of(claim)}, "first")
+    with sealed.client() as client:
+        for claim in asked:
+            refused = client.request(claim.route.method, path_of(claim, values))
+
+            assert (refused.status_code, "storage-key" in refused.text) == (400, True), name_of(claim)
+
+    assert len(asked) > 70
 
 
 @every_wire
