@@ -396,7 +396,7 @@ async def test_what_changes_its_key_is_indexed_with_the_new_one(
     await index_all(engine)
     keys = [IndexKey(7, b"new" * 10), (await engine.read(lambda tx: seals.read_index_keys(tx, HERE)))[0]]
 
-    async def read_keys(_tx: Tx, _workspace_id: WorkspaceId) -> list[IndexKey]:
+    async def read_keys(*_: object) -> list[IndexKey]:
         return keys
 
     monkeypatch.setattr(seals, "read_index_keys", read_keys)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from sessiond.actions import search as searching
 from sessiond.actions import sessions
 from sessiond.actions.call import Call, itself
-from sessiond.core.caller import Scope
+from sessiond.core.caller import Scope, Workspace
 from sessiond.core.errors import Forbidden, InvalidInput, NotFound
 from sessiond.core.event import message_entry
 from sessiond.core.ids import WorkspaceId
 from sessiond.core.message import Message, Role
 from sessiond.core.search import find, parse_query
 from sessiond.core.session import NewSession
+from sessiond.storage import workspaces
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate
 from tests.actions.calling import ELSEWHERE, HERE, append, caller, create, make_workspaces, text
@@ -63,6 +64,7 @@ async def compare(
     workspace = WorkspaceId(f"w{next(numbers)}")
     by, told = caller(workspace=workspace), list[tuple[int, str, int, str]]()
     async with making.another_engine(database) as engine:
+        await engine.write(lambda tx: workspaces.insert(tx, Workspace(workspace, workspace.rjust(64, "0"), 1)))
         await add(engine, *(make_session(str(n), workspace=workspace) for n in range(len(logs))))
         for place in range(8):
             if place == indexed:

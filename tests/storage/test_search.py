@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sessiond.core.caller import Workspace
 from sessiond.core.ids import SessionId
 from sessiond.core.postings import Segment, first_doc
-from sessiond.storage import search
+from sessiond.storage import search, workspaces
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.statements import load_statements
 from tests.storage.making import ELSEWHERE, WORKSPACE, add, make_session, query
@@ -16,7 +17,7 @@ SEGMENT = Segment(id=1, key_id=0, docs=2, bits=1, oldest=10, newest=20)
 LOOKS = (
     "search_to_index",
     "search_tails",
-    "search_tails_count",
+    "search_opening",
     "search_quiet",
     "search_again",
     "search_owner",
@@ -37,6 +38,7 @@ LOOKS = (
     "search_quiet_each",
     "message_tails",
     "messages_at",
+    "messages_of_docs",
 )
 
 
@@ -129,10 +131,11 @@ async def test_buckets_are_read_by_segment_and_number(engine: Engine) -> None:
 async def test_what_is_not_indexed_is_told_from_what_may_not_be(engine: Engine) -> None:
     await add(engine, *(make_session(name) for name in "abc"))
 
-    async def read(tx: Tx, limit: int = 3, session_id: str | None = None) -> tuple[int, bool]:
-        tails, whole = await search.read_tails(tx, WORKSPACE, session_id=session_id, limit=limit)
-        return len(tails), whole
+    async def read(tx: Tx, limit: int) -> tuple[int, int]:
+        opening = await search.read_opening(tx, WORKSPACE, limit=limit)
+        return opening.to_look_at, len(await search.read_tails(tx, WORKSPACE, limit=limit))
 
-    assert await engine.read(read) == (0, True)
-    assert await engine.read(lambda tx: read(tx, 2)) == (0, False)
-    assert await engine.read(lambda tx: read(tx, 1, "a")) == (0, True)
+    assert await engine.read(lambda tx: read(tx, 4)) == (0, 0), "nobody has made the workspace"
+    await engine.write(lambda tx: workspaces.insert(tx, Workspace(WORKSPACE, "0" * 64, 1)))
+    assert await engine.read(lambda tx: read(tx, 4)) == (3, 0)
+    assert await engine.read(lambda tx: read(tx, 2)) == (2, 0)

@@ -23,14 +23,14 @@ from sessiond.core.search import Match, Term, find, parse_query, text_in
 from sessiond.storage import events, seals, search, sessions
 from sessiond.storage.engine import Tx
 from sessiond.storage.pages import count_fitting
-from sessiond.storage.seals import PLAIN
+from sessiond.storage.seals import PLAIN, State
 from sessiond.storage.search import Doc
 
 STEP_MESSAGES: Final = 25  # opened together: of the largest kind they are 25 MiB
 STEPS_MAX: Final = 40  # of one page: a thousand messages are looked at, some milliseconds
 LOCATED_MAX: Final = 2_000  # candidates of one step that are looked up, of which only some are of who is asked for
 LOCATED_TOGETHER: Final = 100
-SEGMENTS_FIRST: Final = 8  # read in one go, and then twice as many: a common word is in the newest
+SEGMENTS_FIRST: Final = 16  # read in one go, and then twice as many: a common word is in the newest
 SESSION_DOCS_MAX: Final = 2_000  # of a session that are looked for in the index at a time
 TAILS_MAX: Final = 1_000  # sessions of which something may not be indexed: a millisecond or two
 TAIL_MESSAGES_MAX: Final = 500
@@ -104,9 +104,14 @@ async def read_page(call: Call, wanted: Wanted, *, behind: Place | None, limit: 
     async def begin(tx: Tx) -> tuple[_Fresh, _Step]:
         if wanted.session_id is not None:
             await sessions.get(tx, workspace_id, wanted.session_id, user_id=wanted.user_id)
-        # What is indexed in between is in both.
-        secrets = await _read_secrets(tx, workspace_id)
-        fresh = await _read_fresh(tx, workspace_id, wanted, sealed=PLAIN not in secrets)
+        opening = await search.read_opening(tx, workspace_id, limit=TAILS_MAX + 1)
+        secrets = await _read_secrets(tx, workspace_id, opening.state)
+        if not opening.to_look_at:
+            step = await _read_step(tx, workspace_id, wanted, terms, behind, secrets, opening.segments)
+            return _Fresh([], complete=True), step
+        # The segments are read behind it, again: what is indexed in between is in both.
+        whole = opening.to_look_at <= TAILS_MAX or wanted.session_id is not None
+        fresh = await _read_fresh(tx, workspace_id, wanted, sealed=PLAIN not in secrets, whole=whole)
         return fresh, await _read_step(tx, workspace_id, wanted, terms, behind, secrets)
 
     fresh, step = await call.engine.scan(begin)
@@ -122,7 +127,9 @@ async def read_page(call: Call, wanted: Wanted, *, behind: Place | None, limit: 
         start = step.next
 
         async def go_on(tx: Tx, start: Place = start) -> _Step:
-            return await _read_step(tx, workspace_id, wanted, terms, start, await _read_secrets(tx, workspace_id))
+            opening = await search.read_opening(tx, workspace_id, limit=0)
+            secrets = await _read_secrets(tx, workspace_id, opening.state)
+            return await _read_step(tx, workspace_id, wanted, terms, start, secrets, opening.segments)
 
         step = await call.engine.scan(go_on)
         steps += 1
@@ -133,13 +140,13 @@ async def read_page(call: Call, wanted: Wanted, *, behind: Place | None, limit: 
     return FoundPage(found=[hits[place] for place in shown], next=rest, complete=fresh.complete)
 
 
-async def _read_secrets(tx: Tx, workspace_id: WorkspaceId) -> dict[int, bytes]:
+async def _read_secrets(tx: Tx, workspace_id: WorkspaceId, state: State) -> dict[int, bytes]:
     """Return by its id each key that the index may have been made with; without `PLAIN`, all that is said is sealed."""
-    return {key.id: key.secret for key in await seals.read_index_keys(tx, workspace_id)}
+    return {key.id: key.secret for key in await seals.read_index_keys(tx, workspace_id, state)}
 
 
-async def _read_fresh(tx: Tx, workspace_id: WorkspaceId, wanted: Wanted, *, sealed: bool) -> _Fresh:
-    tails, complete = await search.read_tails(
+async def _read_fresh(tx: Tx, workspace_id: WorkspaceId, wanted: Wanted, *, sealed: bool, whole: bool) -> _Fresh:
+    tails = await search.read_tails(
         tx,
         workspace_id,
         session_id=wanted.session_id,
@@ -147,7 +154,7 @@ async def _read_fresh(tx: Tx, workspace_id: WorkspaceId, wanted: Wanted, *, seal
         agent_id=wanted.agent_id,
         limit=TAILS_MAX,
     )
-    stretches, size, room = list[tuple[SessionId, int, int]](), 0, TAIL_MESSAGES_MAX
+    stretches, size, room, complete = list[tuple[SessionId, int, int]](), 0, TAIL_MESSAGES_MAX, whole
     for tail in tails:
         size += min(tail.log_bytes, tail.behind * tail.largest_bytes)
         if size > TAIL_BYTES_MAX or not room:
@@ -171,12 +178,15 @@ async def _read_step(
     terms: Sequence[Term],
     behind: Place | None,
     secrets: Mapping[int, bytes],
+    segments: Sequence[Segment] | None = None,
 ) -> _Step:
     """Return the next messages that the index says have all words, and where to go on."""
     newest = first_doc(behind.at_us) + SLACK_DOCS if behind is not None else _NEWEST
     own, floor = await _own_docs(tx, workspace_id, wanted.session_id, behind, newest)
     pending = _Pending(newest, own)
-    unread = [segment for segment in await search.read_segments(tx, workspace_id) if segment.oldest <= newest]
+    if segments is None:
+        segments = await search.read_segments(tx, workspace_id)
+    unread = [segment for segment in segments if segment.oldest <= newest]
     if own is not None:
         unread = [segment for segment in unread if own and segment.newest >= min(own)]
     places, held, located, together = list[Place](), list[Doc](), 0, SEGMENTS_FIRST
@@ -187,6 +197,9 @@ async def _read_step(
             pending.add(await _candidates(tx, workspace_id, batch, secrets, terms))
             together *= 2
             continue
+        if bound < 0 and len(pending) <= STEP_MESSAGES and not places and not held:
+            found = await _read_last(tx, workspace_id, wanted, pending, sealed=PLAIN not in secrets)
+            return _Step([message for message in found if behind is None or _place(message) < behind], None)
         docs = pending.take(bound, LOCATED_TOGETHER)
         if not docs and unread:
             batch, unread = unread[:1], unread[1:]
@@ -220,6 +233,24 @@ async def _read_step(
     read = [(SessionId(place.session_id), place.seq) for place in places]
     found = await events.read_messages_at(tx, workspace_id, read, sealed=PLAIN not in secrets)
     return _Step(found, rest)
+
+
+async def _read_last(
+    tx: Tx, workspace_id: WorkspaceId, wanted: Wanted, pending: _Pending, *, sealed: bool
+) -> list[StoredMessage]:
+    """Return all that is pending. So end most searches, which look for what is rare."""
+    docs = pending.take(-1, STEP_MESSAGES)
+    if not docs:
+        return []
+    return await events.read_messages_of_docs(
+        tx,
+        workspace_id,
+        docs,
+        session_id=wanted.session_id,
+        user_id=wanted.user_id,
+        agent_id=wanted.agent_id,
+        sealed=sealed,
+    )
 
 
 class _Pending:

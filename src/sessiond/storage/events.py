@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -267,6 +267,28 @@ async def read_messages_at(
         values: dict[str, Value] = {"workspace": workspace_id, "id": session_id, "seq": seq}
         found += await tx.select("message_select", f"{_OF_SESSION} and seq = :seq and type like 'message.%'", values)
     return await _open_each(tx, workspace_id, found, sealed=sealed)
+
+
+async def read_messages_of_docs(
+    tx: Tx,
+    workspace_id: WorkspaceId,
+    docs: Collection[int],
+    *,
+    session_id: str | None,
+    user_id: str | None,
+    agent_id: str | None,
+    sealed: bool,
+) -> list[StoredMessage]:
+    """Return messages by their numbers in the index, in one round trip: `search.locate` and `read_messages_at`."""
+    rows = await tx.all(
+        "messages_of_docs",
+        workspace=workspace_id,
+        docs=list(docs) if tx.takes_arrays else msgspec.json.encode(list(docs)).decode(),
+        session=session_id,
+        user=user_id,
+        agent=agent_id,
+    )
+    return await _open_each(tx, workspace_id, rows, sealed=sealed)
 
 
 _OF_SESSION: Final = "where workspace_id = :workspace and session_id = :id"

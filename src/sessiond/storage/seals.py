@@ -285,13 +285,15 @@ async def prepare(tx: Tx, workspace_id: WorkspaceId, key_ids: Iterable[int | Non
             await _unwrap(tx, workspace_id, row[0], row[1:])
 
 
-async def read_index_keys(tx: Tx, workspace_id: WorkspaceId) -> list[IndexKey]:
+async def read_index_keys(tx: Tx, workspace_id: WorkspaceId, state: State | None = None) -> list[IndexKey]:
     """Return the keys that a workspace's index may have been made with, first the one for what is indexed now.
+
+    `state` is the workspace's, where it is known already.
 
     Raises:
         Locked: a client holds the key that they are derived from, and has not shown it.
     """
-    state = await read_state(tx, workspace_id)
+    state = state or await read_state(tx, workspace_id)
     plain = IndexKey(PLAIN, hashlib.sha256(b"sessiond index\0" + workspace_id.encode()).digest())
     if state.key_id is None and not state.changing:
         return [plain]

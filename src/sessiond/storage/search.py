@@ -16,6 +16,7 @@ from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.postings import Segment, first_doc
 from sessiond.storage import search_names
 from sessiond.storage.engine import Row, Tx, Value
+from sessiond.storage.seals import State
 
 OWN_US: Final = 10_000_000  # how long others leave a workspace to who has indexed in it last
 GONE_KEPT_US: Final = 60_000_000  # longer than any search takes: a command may take 30 s
@@ -73,10 +74,27 @@ class Lag(msgspec.Struct, frozen=True):
     """When the session that waits longest was last updated; None: everything is indexed."""
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """What a search begins with, all of one moment."""
+
+    state: State
+    to_look_at: int
+    """Sessions that may not be indexed, as far as they were counted."""
+    segments: list[Segment]
+
+
 async def read_to_index(tx: Tx, behind: tuple[str, int, str], *, limit: int) -> list[Tail]:
     """Return sessions that may not be indexed, from behind a workspace, slot and id on."""
     rows = await tx.all("search_to_index", workspace=behind[0], slot=behind[1], id=behind[2], limit=limit)
     return [Tail(*row) for row in rows]
+
+
+async def read_opening(tx: Tx, workspace_id: WorkspaceId, *, limit: int) -> Opening:
+    """Return what a search begins with, in one round trip; sessions are counted up to `limit`."""
+    rows = await tx.all("search_opening", workspace=workspace_id, limit=limit)
+    key_id, changing, to_look_at = rows[0][:3] if rows else (None, 0, 0)
+    segments = [_segment(row[3:]) for row in rows if row[3] is not None]
+    return Opening(State(key_id, changing=bool(changing)), to_look_at, segments)
 
 
 async def read_tails(
@@ -87,19 +105,15 @@ async def read_tails(
     user_id: str | None = None,
     agent_id: str | None = None,
     limit: int,
-) -> tuple[list[Tail], bool]:
-    """Return sessions of a workspace that are not indexed, the last updated first, and whether those are all.
+) -> list[Tail]:
+    """Return sessions of a workspace that are not indexed, the last updated first.
 
     It looks at `limit` that may be so: such as were updated lately.
     """
-    counted = await tx.one("search_tails_count", workspace=workspace_id, limit=limit + 1)
-    assert counted is not None
-    if not counted[0]:
-        return [], True
     rows = await tx.all(
         "search_tails", workspace=workspace_id, session=session_id, user=user_id, agent=agent_id, limit=limit
     )
-    return [Tail(*row) for row in rows], counted[0] <= limit or session_id is not None
+    return [Tail(*row) for row in rows]
 
 
 async def quieten(tx: Tx, workspace_id: WorkspaceId, tails: Sequence[Tail], *, slot: int) -> None:
@@ -269,10 +283,7 @@ async def retire(tx: Tx, workspace_id: WorkspaceId, segment: Segment, *, at_us: 
 async def read_segments(tx: Tx, workspace_id: WorkspaceId) -> list[Segment]:
     """Return the segments of a workspace, that with the newest message first."""
     rows = await tx.all("search_segments", workspace=workspace_id)
-    return [
-        Segment(id=row[0], key_id=row[1], docs=row[2], bits=row[3], oldest=row[4], newest=row[5], dirty=bool(row[6]))
-        for row in rows
-    ]
+    return [_segment(row) for row in rows]
 
 
 async def read_buckets(
@@ -393,6 +404,11 @@ async def _lock(tx: Tx, workspace_id: WorkspaceId) -> Row:
         found = await tx.one("search_lock", workspace=workspace_id)
     assert found is not None
     return found
+
+
+def _segment(row: Row) -> Segment:
+    id, key_id, docs, bits, oldest, newest, dirty = row
+    return Segment(id=id, key_id=key_id, docs=docs, bits=bits, oldest=oldest, newest=newest, dirty=bool(dirty))
 
 
 def _array(tx: Tx, values: Collection[int]) -> Value:

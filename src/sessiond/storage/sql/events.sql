@@ -10,6 +10,15 @@ select session_id, seq, created_at_us, run_id, body from events
 -- name: message_select_sparse
 {message_select}
 
+-- Messages by their numbers in the index, of sessions that are there and as asked for.
+-- name: messages_of_docs
+select e.session_id, e.seq, e.created_at_us, e.run_id, e.body
+from (
+    {search_locate}
+) d
+cross join events e
+where e.workspace_id = :workspace and e.session_id = d.session_id and e.seq = d.seq and e.type like 'message.%'
+
 -- name: event_get
 {event_select}
 where workspace_id = :workspace and session_id = :id and seq = :seq

@@ -18,10 +18,15 @@ from (
 where w.last_seq > w.indexed_seq
 order by w.updated_slot desc, w.id desc
 
--- name: search_tails_count
-select count(*) from (
-    select 1 from sessions where to_index = 1 and workspace_id = :workspace limit :limit
-) w
+-- All that a search begins with, at one moment: a row for each segment, and one without when there is none.
+-- name: search_opening
+select s.key_id, s.key_changing,
+    (select count(*) from (select 1 from sessions where to_index = 1 and workspace_id = :workspace limit :limit) w),
+    g.id, g.key_id, g.docs, g.bits, g.oldest, g.newest, g.dirty
+from workspaces s
+left join search_segments g on g.workspace_id = s.id and g.gone_at_us is null
+where s.id = :workspace
+order by g.newest desc, g.id desc
 
 -- name: search_to_index_select
 select s.workspace_id, s.id, s.updated_slot, s.created_at_us, s.last_seq, s.log_bytes, s.largest_bytes,
