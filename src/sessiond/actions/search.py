@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -30,7 +32,7 @@ STEP_MESSAGES: Final = 25  # opened together: of the largest kind they are 25 Mi
 STEPS_MAX: Final = 40  # of one page: a thousand messages are looked at, some milliseconds
 LOCATED_MAX: Final = 2_000  # candidates of one step that are looked up, of which only some are of who is asked for
 LOCATED_TOGETHER: Final = 100
-SEGMENTS_FIRST: Final = 16  # read in one go, and then twice as many: a common word is in the newest
+SEGMENTS_FIRST: Final = 16  # read in one go, most often all there are; behind them twice as many, and so on
 SESSION_DOCS_MAX: Final = 2_000  # of a session that are looked for in the index at a time
 TAILS_MAX: Final = 1_000  # sessions of which something may not be indexed: a millisecond or two
 TAIL_MESSAGES_MAX: Final = 500
@@ -189,21 +191,19 @@ async def _read_step(
     unread = [segment for segment in segments if segment.oldest <= newest]
     if own is not None:
         unread = [segment for segment in unread if own and segment.newest >= min(own)]
-    places, held, located, together = list[Place](), list[Doc](), 0, SEGMENTS_FIRST
+    postings = _Postings(unread, secrets, terms)
+    places, held, located = list[Place](), list[Doc](), 0
     while True:
-        bound = max(floor, unread[0].newest) if unread else floor
-        if unread and len(pending) < STEP_MESSAGES:
-            batch, unread = unread[:together], unread[together:]
-            pending.add(await _candidates(tx, workspace_id, batch, secrets, terms))
-            together *= 2
+        if postings.unread and len(pending) < STEP_MESSAGES:
+            pending.add(await postings.read_next(tx, workspace_id))
             continue
+        bound = max(floor, postings.unread[0].newest) if postings.unread else floor
         if bound < 0 and len(pending) <= STEP_MESSAGES and not places and not held:
             found = await _read_last(tx, workspace_id, wanted, pending, sealed=PLAIN not in secrets)
             return _Step([message for message in found if behind is None or _place(message) < behind], None)
         docs = pending.take(bound, LOCATED_TOGETHER)
-        if not docs and unread:
-            batch, unread = unread[:1], unread[1:]
-            pending.add(await _candidates(tx, workspace_id, batch, secrets, terms))
+        if not docs and postings.unread:
+            pending.add(await postings.read_next(tx, workspace_id))
             continue
         if docs:
             held += await search.locate(
@@ -297,25 +297,39 @@ async def _own_docs(
     return frozenset(listed), -1 if len(listed) < most else listed[-1] - 1
 
 
-async def _candidates(
-    tx: Tx, workspace_id: WorkspaceId, segments: Sequence[Segment], secrets: Mapping[int, bytes], terms: Sequence[Term]
-) -> list[int]:
-    """Return the docs that have all that is asked for, as far as hashes tell."""
-    keys = frozenset().union(*(term.keys for term in terms))
-    tokens = {key_id: [make_token(secret, WORD, key) for key in keys] for key_id, secret in secrets.items()}
-    # What was made with a key that is no more cannot be asked.
-    asked = [(segment, tokens[segment.key_id]) for segment in segments if segment.key_id in tokens]
-    places = {(segment.id, bucket_of(token, segment.bits)) for segment, each in asked for token in each}
-    buckets = await search.read_buckets(tx, workspace_id, sorted(places))
-    found: list[int] = []
-    for segment, each in asked:
+class _Postings:
+    """Tells what segments have, one after another; what of them is needed is read of several in one round trip.
+
+    It is unpacked of one at a time: a common word is in the newest, and its list in a large one is long.
+    """
+
+    def __init__(self, segments: Sequence[Segment], secrets: Mapping[int, bytes], terms: Sequence[Term]) -> None:
+        keys = frozenset().union(*(term.keys for term in terms))
+        self._tokens = {key_id: [make_token(secret, WORD, key) for key in keys] for key_id, secret in secrets.items()}
+        # What was made with a key that is no more cannot be asked.
+        self.unread = deque(segment for segment in segments if segment.key_id in self._tokens)
+        self._buckets: Mapping[tuple[int, int], bytes] = {}
+        self._read = 0
+        self._together = SEGMENTS_FIRST
+
+    async def read_next(self, tx: Tx, workspace_id: WorkspaceId) -> Collection[int]:
+        """Return the docs of the next segment that have all that is asked for, as far as hashes tell."""
+        if not self._read:
+            batch = list(islice(self.unread, self._together))
+            wanted = {place for segment in batch for place, _ in self._places(segment)}
+            self._buckets = await search.read_buckets(tx, workspace_id, sorted(wanted))
+            self._read, self._together = len(batch), 2 * self._together
         having = []
-        for token in each:
-            bucket = buckets.get((segment.id, bucket_of(token, segment.bits)))
+        for place, token in self._places(self.unread.popleft()):
+            bucket = self._buckets.get(place)
             having.append(look_up(bucket, token) if bucket is not None else ())
+        self._read -= 1
         having.sort(key=len)
-        found += set(having[0]).intersection(*having[1:])
-    return found
+        return set(having[0]).intersection(*having[1:])
+
+    def _places(self, segment: Segment) -> list[tuple[tuple[int, int], int]]:
+        """Return for each token the bucket in which it would be."""
+        return [((segment.id, bucket_of(token, segment.bits)), token) for token in self._tokens[segment.key_id]]
 
 
 async def _verify(messages: Sequence[StoredMessage], terms: Sequence[Term]) -> list[Found]:
