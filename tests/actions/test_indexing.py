@@ -244,7 +244,8 @@ async def test_a_session_that_is_damaged_keeps_no_other_waiting(
     assert len(await query(database, "select session_id from search_docs")) == 3
 
 
-async def test_a_long_log_is_indexed_in_batches(engine: Engine, database: str) -> None:
+async def test_a_long_log_is_indexed_in_batches(engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "BATCH_ROWS", 300)
     await make_workspaces(engine)
     await add(engine, make_session("s", workspace=HERE))
     for start in range(0, 700, 100):

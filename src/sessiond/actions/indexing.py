@@ -29,7 +29,7 @@ from sessiond.storage.slots import slot_of
 log: Final = logging.getLogger("sessiond.indexing")
 
 LOOK_MAX: Final = 500  # sessions of one look: they are filtered here, in a millisecond
-BATCH_ROWS: Final = 300  # messages of one write: it takes a few milliseconds
+BATCH_ROWS: Final = 1_000  # messages of one write: it takes some milliseconds, and more of them cost less each
 BATCH_BYTES: Final = 4 * 1024 * 1024  # of bodies in memory
 QUIET_SLOTS: Final = 1  # without an append, so that the next one moves the session's slot anyway
 FANOUT: Final = 8  # segments alike in size that become one: each message is rewritten as often as eight goes into it
