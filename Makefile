@@ -1,7 +1,8 @@
 # Needs make and Python 3.11 or later; everything else is installed into .venv, pinned with hashes by constraints.txt.
 
 PYTHON ?= python3
-WORKERS ?= 2
+# More than there may be cores: tests wait for processes and disks more than they compute.
+WORKERS ?= 3
 ARGS ?=
 
 VENV := .venv
