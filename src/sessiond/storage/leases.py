@@ -57,11 +57,11 @@ async def find_next(tx: Tx) -> int | None:
 
     Where more agents are waited for than are looked at, that is at once: `read_due` knows.
     """
-    row = await tx.one("session_next_lapse", locked=await seals.locked(tx))
+    locked = await seals.read_locked(tx)
+    row = await tx.one("session_next_lapse", locked=seals.as_parameter(tx, locked))
     lanes, behind = await _read_lanes(tx, FIRST)
     if behind != FIRST:
         return 0
-    locked = await seals.read_locked(tx)
     times = [at_us for workspace_id, _, at_us in lanes if workspace_id not in locked]
     if row is not None and row[0] is not None:
         times.append(row[0])
@@ -78,7 +78,8 @@ async def read_due(
     may be more, and behind which agent to look the next time: where many are waited for, not all are looked at.
     """
     locked = await seals.read_locked(tx)
-    found = [*await tx.all("sessions_lapsed", now_us=now_us, limit=limit, locked=await seals.locked(tx))]
+    passed_by = seals.as_parameter(tx, locked)
+    found = [*await tx.all("sessions_lapsed", now_us=now_us, limit=limit, locked=passed_by)]
     lanes, next_behind = await _read_lanes(tx, behind)
     open_lanes = (lane for lane in lanes if lane[2] <= now_us and lane[:2] not in full and lane[0] not in locked)
     due = sorted(open_lanes, key=lambda lane: lane[2])

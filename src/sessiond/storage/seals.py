@@ -156,7 +156,11 @@ async def read_locked(tx: Tx) -> list[WorkspaceId]:
 
 async def locked(tx: Tx) -> Value:
     """Return those workspaces as what the fragment `locked_workspaces` takes."""
-    found = await read_locked(tx)
+    return as_parameter(tx, await read_locked(tx))
+
+
+def as_parameter(tx: Tx, found: list[WorkspaceId]) -> Value:
+    """Return workspaces that were read as what the fragment `locked_workspaces` takes."""
     return list(found) if tx.takes_arrays else msgspec.json.encode(found).decode()
 
 

@@ -149,12 +149,6 @@ order by created_at_us, id limit :limit
 select id from sessions where workspace_id = :workspace and parent = :parent and parent is not null
 order by id limit :limit
 
--- name: event_delete_some
-delete from events where workspace_id = :workspace and session_id = :id and seq in (
-    select seq from events where workspace_id = :workspace and session_id = :id order by seq limit :limit
-)
-returning seq
-
 -- Sessions in the order of their ids, for who goes through all of them.
 -- name: session_ids
 select id from sessions
