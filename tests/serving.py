@@ -18,13 +18,13 @@ import httpx
 import msgspec
 import uvloop
 
-from sessiond import server
+from sessiond import assembly, server
 from sessiond.actions import encryption, keys, workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.crypto import make_master_key
 from sessiond.settings import Settings
-from sessiond.sockets import Places, reserve
+from sessiond.sockets import Places, read_proxies, reserve
 from sessiond.web.connections import HttpServer
 from sessiond.web.site import Site
 
@@ -152,8 +152,8 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 async def _listening(settings: Settings) -> AsyncIterator[tuple[Places, Site]]:
     held, ready = reserve(settings), asyncio.Event()
     async with (
-        server.open_site(settings, access=None) as site,
-        server.open_worker(settings, site.engine),
+        assembly.open_site(settings, access=None, proxies=read_proxies(settings)) as site,
+        assembly.open_worker(settings, site.engine),
         server.open_listener(settings, site.engine, held),
     ):
         certificate = held.certificates.http

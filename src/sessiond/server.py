@@ -1,4 +1,4 @@
-"""The program: the only module that knows every room, and puts them together."""
+"""The program: processes, signals, and what they listen on, around the house that `assembly` puts together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,116 +19,22 @@ from typing import Any, Final, NoReturn
 
 import uvloop
 
-from sessiond import __version__
 from sessiond.actions.mails import Mailboxes
-from sessiond.core.errors import SessiondError, Unavailable
-from sessiond.crypto import load_master
-from sessiond.dialects import agentinbox, native, openagents, operativus, viben
+from sessiond.assembly import GIVE_BACK_SECONDS, open_engine_of, open_site, open_worker, running
+from sessiond.core.errors import SessiondError
 from sessiond.mail.listener import MailListener
-from sessiond.runners.worker import Worker
 from sessiond.settings import Settings
 from sessiond.sockets import Places, ServeError, Sockets, load_certificates, read_proxies, reserve
 from sessiond.storage.engine import Engine
-from sessiond.storage.open import open_engine, sqlite_path
+from sessiond.storage.open import sqlite_path
 from sessiond.sweeper import Sweeper
-from sessiond.telemetry import AccessLog, Telemetry, set_up_logging
+from sessiond.telemetry import AccessLog, set_up_logging
 from sessiond.web.connections import HttpServer
-from sessiond.web.routes import Dialect
-from sessiond.web.site import Site
 
 log: Final = logging.getLogger("sessiond.server")
 
-DIALECTS: Final[tuple[Dialect, ...]] = (
-    native.DIALECT,
-    openagents.DIALECT,
-    operativus.DIALECT,
-    viben.DIALECT,
-    agentinbox.DIALECT,
-)
-
-GIVE_BACK_SECONDS: Final = 4.0  # an agent that is told to stop is gone within two
-HOUSEKEEPING_SECONDS: Final = 2.0
 CRASH_LOOP_SECONDS: Final = 2.0
 SWITCH_SECONDS: Final = 0.0005  # Python's own 0.005, some times in one turn of the loop, would be felt
-
-
-@asynccontextmanager
-async def open_site(settings: Settings, *, access: AccessLog | None, shared: Path | None = None) -> AsyncIterator[Site]:
-    """Open the database, whose schema must be current, and everything above it; close it all on the way out.
-
-    `shared` is a folder where processes that serve together leave their metrics for each other.
-    """
-    engine = await _open_engine(settings)
-    try:
-        site = Site(
-            DIALECTS,
-            engine=engine,
-            telemetry=Telemetry(access, shared=shared),
-            version=__version__,
-            default_dialect=settings.default_dialect,
-            body_max_bytes=settings.body_max_bytes,
-            streams_max=settings.streams_max,
-            keep_alive_seconds=settings.keep_alive_seconds,
-            mail_domain=settings.mail_domain,
-            auth_failures_max=settings.auth_failures_max,
-            proxies=read_proxies(settings),
-        )
-        sweeper = Sweeper(engine)
-        site.telemetry.gauge("sessiond_search_behind", "Events not indexed yet.", lambda: sweeper.unindexed)
-        try:
-            async with running(_keep_house(site)), running(sweeper.work()):
-                yield site
-        finally:
-            for chore in (site.authenticator.note_used, site.authenticator.refusals.write):
-                with suppress(SessiondError):
-                    await chore()
-    finally:
-        await engine.close()
-
-
-@asynccontextmanager
-async def running(chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have something that never ends by itself go on until the block ends."""
-    task = asyncio.create_task(chores)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _open_engine(settings: Settings) -> Engine:
-    return await open_engine(
-        settings.database,
-        queue_max=settings.write_queue_max,
-        pool_max=settings.pool_max,
-        command_timeout_seconds=settings.command_timeout_seconds,
-        master=load_master(os.environ, file=settings.master_key_file),
-    )
-
-
-@asynccontextmanager
-async def open_worker(
-    settings: Settings, engine: Engine, *, telemetry: Telemetry | None = None
-) -> AsyncIterator[Worker]:
-    """Work on runs until the block ends; then let those under way finish, and give back the rest."""
-    worker = Worker(engine, runs_max=settings.runs_max, lease_seconds=settings.lease_seconds, telemetry=telemetry)
-    if telemetry is not None:
-        telemetry.gauge("sessiond_runs_under_way", "Runs that agents are at work on.", lambda: worker.under_way)
-    working = asyncio.create_task(worker.work() if settings.runs_max else asyncio.sleep(0))
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        await asyncio.wait({working}, timeout=settings.shutdown_seconds - worker.stopped_seconds)
-        if not working.done():
-            log.warning("%d runs were not finished and are given back", worker.under_way)
-            worker.give_back()
-            await asyncio.wait({working}, timeout=GIVE_BACK_SECONDS)
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
 
 
 def serve(settings: Settings, announce: Callable[[Places], None]) -> NoReturn:
@@ -185,27 +91,6 @@ def check_transport(settings: Settings) -> None:
     read_proxies(settings)
 
 
-async def _keep_house(site: Site) -> None:
-    """Do what is due now and then; what fails is done next time."""
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        await _try(site.telemetry.share)
-        await _try(site.authenticator.note_used)
-        await _try(site.authenticator.refusals.write_due)
-        await _try(site.engine.vault.forget_old)
-
-
-async def _try(chore: Callable[[], Awaitable[None] | None]) -> None:
-    try:
-        doing = chore()
-        if doing is not None:
-            await doing
-    except Unavailable as error:
-        log.warning("housekeeping waits: %s", error)
-    except Exception:
-        log.exception("housekeeping failed")
-
-
 def _work(settings: Settings, held: Sockets, ready: Callable[[], None], shared: Path | None = None) -> NoReturn:
     """Be one serving process."""
     access = AccessLog() if settings.log_level in ("debug", "info") else None
@@ -229,7 +114,7 @@ def _end(doing: Coroutine[Any, Any, int], access: AccessLog | None = None) -> No
 
 async def _do_runs(settings: Settings, announce: Callable[[str], None]) -> int:
     stop = _stop_on_signals()
-    engine = await _open_engine(settings)
+    engine = await open_engine_of(settings)
     try:
         async with running(Sweeper(engine).work()), open_worker(settings, engine) as worker:
             announce(worker.name)
@@ -257,7 +142,7 @@ async def _serve(
     if held.certificates:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, held.certificates.reload)
     async with (
-        open_site(settings, access=access, shared=shared) as site,
+        open_site(settings, access=access, proxies=read_proxies(settings), shared=shared) as site,
         open_worker(settings, site.engine, telemetry=site.telemetry) as worker,
         open_listener(settings, site.engine, held),
     ):

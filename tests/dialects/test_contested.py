@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sessiond.server import DIALECTS
+from sessiond.assembly import DIALECTS
 from sessiond.storage.open import migrate
 from sessiond.web.routes import Table
 from tests.serving import Serving, Tenant, open_serving

@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
+from sessiond.assembly import DIALECTS
 from sessiond.core import errors, event
 from sessiond.core.errors import SessiondError
 from sessiond.core.session import NEXT
 from sessiond.dialects.native.routes import ROUTES
-from sessiond.server import DIALECTS
 from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.routes import Problem
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, rows

@@ -10,8 +10,8 @@ import httpx
 import msgspec
 from msgspec.inspect import StructType, type_info
 
+from sessiond.assembly import DIALECTS
 from sessiond.core.caller import ALL_SCOPES
-from sessiond.server import DIALECTS
 from sessiond.web.openapi import make_document, openapi_routes
 from sessiond.web.routes import Claim, Dialect, Table
 from tests.serving import Tenant

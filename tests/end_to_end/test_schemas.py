@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from sessiond.server import DIALECTS
+from sessiond.assembly import DIALECTS
 from sessiond.web.openapi import PATH
 from sessiond.web.routes import Dialect, Route
 from tests.serving import Tenant

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from sessiond.server import DIALECTS
+from sessiond.assembly import DIALECTS
 from sessiond.storage.open import migrate
 from tests.conftest import make_database
 from tests.serving import TLS, Serving, Tenant, open_serving

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from sessiond.assembly import DIALECTS
 from sessiond.core.errors import InvalidInput, TooLarge, Unavailable
 from sessiond.core.session import Status
-from sessiond.server import DIALECTS
 from sessiond.web import requests
 from sessiond.web.proxies import Proxies, parse_networks
 from sessiond.web.requests import Request

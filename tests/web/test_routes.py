@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessiond.assembly import DIALECTS
 from sessiond.core.errors import InvalidInput
-from sessiond.server import DIALECTS
 from sessiond.web.answers import Answer
 from sessiond.web.openapi import openapi_routes
 from sessiond.web.requests import Request

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from sessiond.assembly import DIALECTS
 from sessiond.cli.agents import read_workspace_agents
 from sessiond.cli.agents_file import read_agents
 from sessiond.cli.database import open_as_it_is
@@ -21,7 +22,7 @@ from sessiond.cli.lacks import find_lacks
 from sessiond.cli.show import hide_password
 from sessiond.cli.workspaces import read_workspaces
 from sessiond.core.errors import SessiondError
-from sessiond.server import DIALECTS, check_addresses, check_transport, check_workers
+from sessiond.server import check_addresses, check_transport, check_workers
 from sessiond.settings import ENVIRONMENT_PREFIX, FILE_VARIABLE, Settings, SettingsError, variable_of
 from sessiond.sockets import ServeError
 from sessiond.storage import clock

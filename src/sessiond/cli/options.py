@@ -35,7 +35,7 @@ def flag(name: str) -> Any:
 
 def check_dialect(dialect: str | None, flag: str) -> None:
     """Refuse a dialect that does not exist, in the name of `flag`."""
-    from sessiond.server import DIALECTS
+    from sessiond.assembly import DIALECTS
 
     names = [known.name for known in DIALECTS]
     if dialect is not None and dialect not in names:

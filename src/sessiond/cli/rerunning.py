@@ -10,11 +10,11 @@ import msgspec
 
 from sessiond.actions import replays, workspaces
 from sessiond.actions.call import Call
+from sessiond.assembly import open_worker, running
 from sessiond.cli.agents_file import Listed, register_listed
 from sessiond.cli.database import open_database
 from sessiond.core.comparison import Comparison, Mode, Verdict
 from sessiond.core.session_file import SessionFile
-from sessiond.server import open_worker, running
 from sessiond.settings import Settings
 from sessiond.storage.engine import Engine
 from sessiond.sweeper import Sweeper

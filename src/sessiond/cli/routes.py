@@ -26,7 +26,7 @@ def routes(json: Json = False) -> None:
 
 def read_table() -> list[dict[str, Any]]:
     """Return what the server's own table says of each path and method, in that order."""
-    from sessiond.server import DIALECTS
+    from sessiond.assembly import DIALECTS
     from sessiond.web.openapi import openapi_routes
     from sessiond.web.routes import Table
 

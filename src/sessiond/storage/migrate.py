@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
-import asyncpg
 import msgspec
 
 from sessiond.core.errors import SessiondError, Unavailable
@@ -88,6 +87,8 @@ async def migrate_postgres(url: str) -> list[str]:
         SchemaTooNew: a newer sessiond has been here.
         Unavailable: the server cannot be reached, or does not let us.
     """
+    import asyncpg  # an extra: who keeps sessions in a file needs no driver
+
     ran = []
     try:
         connection = await asyncpg.connect(url, timeout=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -10,7 +11,6 @@ from sessiond.core.errors import InvalidInput
 from sessiond.crypto import Master
 from sessiond.storage.engine import Engine
 from sessiond.storage.migrate import migrate_postgres, migrate_sqlite
-from sessiond.storage.postgres import PostgresEngine
 from sessiond.storage.sqlite import SqliteEngine
 from sessiond.storage.vault import Vault
 
@@ -21,10 +21,12 @@ def sqlite_path(url: str) -> Path | None:
     """Return the file that a `sqlite:///relative.db` or `sqlite:////absolute.db` URL names; None for PostgreSQL.
 
     Raises:
-        InvalidInput: the URL is of neither kind.
+        InvalidInput: the URL is of neither kind, or PostgreSQL's while its driver is not installed.
     """
     scheme = urlsplit(url).scheme
     if scheme in POSTGRES_SCHEMES:
+        if find_spec("asyncpg") is None:
+            raise InvalidInput("PostgreSQL needs its driver: pip install 'sessiond[postgres]'", field="database")
         return None
     if not url.startswith("sqlite:///") or url == "sqlite:///":
         raise InvalidInput(
@@ -53,6 +55,8 @@ async def open_engine(
     path, vault = sqlite_path(url), Vault(master)
     if path is not None:
         return await SqliteEngine.open(path, queue_max=queue_max, vault=vault)
+    from sessiond.storage.postgres import PostgresEngine  # with its driver, which is an extra
+
     return await PostgresEngine.open(
         url, queue_max=queue_max, pool_max=pool_max, command_timeout_seconds=command_timeout_seconds, vault=vault
     )
