@@ -38,7 +38,7 @@ bench: setup $(VENV)/dev ## Measure what we claim about speed (ARGS="runs")
 constraints: ## Pin everything anew, to the newest versions, in constraints.txt
 	$(PYTHON) -m venv $(VENV)/uv
 	$(VENV)/uv/bin/pip install --disable-pip-version-check --quiet uv
-	$(VENV)/uv/bin/uv pip compile pyproject.toml --group setup --group dev --universal --python-version 3.11 \
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --all-extras --group setup --group dev --universal --python-version 3.11 \
 		--generate-hashes --upgrade --system-certs --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		--output-file constraints.txt
 
@@ -57,8 +57,9 @@ $(BIN)/python:
 $(VENV)/setup: pyproject.toml constraints.txt | $(BIN)/python
 	awk '/^[^ ]/ { wanted = /^(pip|flit-core)==/ } wanted' constraints.txt > $(VENV)/setup.txt
 	$(PIP) install --require-hashes --requirement $(VENV)/setup.txt
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-		> $(VENV)/runtime.txt
+	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		wanted = [project["dependencies"], *map(project["optional-dependencies"].get, ("cli", "server", "postgres"))]; \
+		print(*(each for part in wanted for each in part if not each.startswith("sessiond")), sep="\n")' > $(VENV)/runtime.txt
 	$(PIP) install --require-hashes --constraint constraints.txt --requirement $(VENV)/runtime.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q $(VENV)/lib

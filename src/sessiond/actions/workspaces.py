@@ -73,6 +73,18 @@ async def begin(engine: Engine) -> MadeKey | None:
     return await engine.write(operation)
 
 
+async def begin_without_key(engine: Engine) -> None:
+    """Make the workspace `default` with the agent `echo` if need be; the first start of a server adds a key."""
+    workspace = _make(DEFAULT)
+    call = Call(engine, operator(workspace))
+
+    async def operation(tx: Tx) -> None:
+        if await workspaces.insert(tx, workspace):
+            await agents.insert(tx, call, make_echo(DEFAULT, at_us=workspace.created_at_us))
+
+    await engine.write(operation)
+
+
 async def get(engine: Engine, workspace_id: str) -> Workspace:
     """Return a workspace.
 

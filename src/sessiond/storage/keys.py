@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from sessiond.core.caller import Key, Scope
-from sessiond.core.ids import WorkspaceId
+from sessiond.core.caller import ALL_SCOPES, Key, Scope
+from sessiond.core.ids import KeyId, WorkspaceId
 from sessiond.storage.engine import Row, Tx
 
 
@@ -37,6 +37,15 @@ async def find_by_hash(tx: Tx, secret_hash: bytes) -> Known | None:
     """Return the key, whether it is still good or not."""
     row = await tx.one("key_by_hash", hash=secret_hash)
     return Known(_row_to_key(row), row[10], row[11], bool(row[12])) if row is not None else None
+
+
+async def find_operator(tx: Tx, workspace_id: WorkspaceId, key_id: KeyId) -> Known | None:
+    """Return a key for everything in a workspace that is no row; None where there is no such workspace."""
+    row = await tx.one("workspace_of_key", id=workspace_id)
+    if row is None:
+        return None
+    key = Key(key_id, workspace_id, None, ALL_SCOPES, None, None, 0, None, None, None)
+    return Known(key, row[0], row[1], bool(row[2]))
 
 
 async def read_page(tx: Tx, workspace_id: WorkspaceId, *, after: tuple[int, str] = (-1, ""), limit: int) -> list[Key]:

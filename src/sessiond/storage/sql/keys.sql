@@ -11,6 +11,13 @@ from keys k
 join workspaces w on w.id = k.workspace_id
 where k.hash = :hash
 
+-- name: workspace_of_key
+select w.database_id_hash,
+    (select max(s.id) from seal_keys s where s.workspace_id = w.id and s.kind = 'client'),
+    case when w.audit_reads = 1 and w.key_id is not null then 1 else 0 end
+from workspaces w
+where w.id = :id
+
 -- name: key_list
 select id, workspace_id, name, scopes, dialect, user_id, created_at_us, expires_at_us, revoked_at_us, last_used_at_us
 from keys

@@ -1,0 +1,80 @@
+"""The Python SDK: the calls of `/v1`, for threads that wait and for coroutines.
+
+One definition of each call (`sessions.py`, `messages.py`, …: what to send, how to read the answer, no I/O), two
+carriers that send it (`client.py`), and what gets it there (`transport.py`, and `sessiond.local` without a server).
+"""
+
+from sessiond.client.agents import Agent
+from sessiond.client.audit import AuditEntry, Receipt
+from sessiond.client.call import Page
+from sessiond.client.client import AsyncClient, Client
+from sessiond.client.errors import (
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    Forbidden,
+    InvalidInput,
+    KeyReused,
+    NotFound,
+    PreconditionFailed,
+    ServerError,
+    SessiondError,
+    TimedOut,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    WaitCancelled,
+)
+from sessiond.client.events import Event, Timeline
+from sessiond.client.following import Delta
+from sessiond.client.inboxes import Extraction, Inbox, Mail
+from sessiond.client.keys import Key, Me
+from sessiond.client.messages import Found, FoundPage, Message
+from sessiond.client.runs import Run
+from sessiond.client.sessions import Comparison, Replay, Rerun, Session, Step
+from sessiond.client.waits import MailFound, Wait
+
+__all__ = [
+    "Agent",
+    "ApiError",
+    "AsyncClient",
+    "AuditEntry",
+    "Client",
+    "Comparison",
+    "Conflict",
+    "ConnectionFailed",
+    "Delta",
+    "Event",
+    "Extraction",
+    "Forbidden",
+    "Found",
+    "FoundPage",
+    "Inbox",
+    "InvalidInput",
+    "Key",
+    "KeyReused",
+    "Mail",
+    "MailFound",
+    "Me",
+    "Message",
+    "NotFound",
+    "Page",
+    "PreconditionFailed",
+    "Receipt",
+    "Replay",
+    "Rerun",
+    "Run",
+    "ServerError",
+    "Session",
+    "SessiondError",
+    "Step",
+    "TimedOut",
+    "Timeline",
+    "TooLarge",
+    "TooManyRequests",
+    "Unauthenticated",
+    "Unavailable",
+    "Wait",
+    "WaitCancelled",
+]

@@ -1,0 +1,124 @@
+"""A call of the API as a value: what to send, and how to read the answer. Nothing here does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import UNSET, Struct
+
+T = TypeVar("T")
+
+Query = tuple[tuple[str, str], ...]
+
+_encoder: Final = msgspec.json.Encoder()
+_decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
+
+
+class Response(Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    body: bytes = b""
+
+
+class Call(Struct, Generic[T], frozen=True, kw_only=True):
+    """One request, and what its answer means."""
+
+    method: str
+    path: str
+    """Already quoted, from `/v1` on."""
+    read: Callable[[Response], T]
+    query: Query = ()
+    body: bytes | None = None
+    headers: Mapping[str, str] = {}
+    held_seconds: float = 0.0
+    """For how long the server may hold the answer back because it was asked to."""
+
+    @property
+    def target(self) -> str:
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    def at(self, cursor: str) -> Call[T]:
+        """Return the call for another page of the same list."""
+        kept = tuple(pair for pair in self.query if pair[0] not in ("cursor", "offset"))
+        return msgspec.structs.replace(self, query=(*kept, ("cursor", cursor)))
+
+    def of_pages(self, limit: int) -> Call[T]:
+        """Return the call for pages of `limit`, unless it says how large they are to be."""
+        if any(name == "limit" for name, _ in self.query):
+            return self
+        return msgspec.structs.replace(self, query=(*self.query, ("limit", str(limit))))
+
+
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
+    """A part of a list. Both cursors are None at its ends."""
+
+    data: list[T]
+    next_cursor: str | None = None
+    prev_cursor: str | None = None
+    total: int | None = None
+    """How many there are in all, where that was asked for with `include_total`."""
+
+
+def path_of(*segments: str) -> str:
+    """Return a path below `/v1`; a segment may be any text."""
+    return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def query_of(**fields: Any) -> Query:
+    """Return a query string's fields: those that are None are left out, a list comes once for each of its values."""
+    pairs = list[tuple[str, str]]()
+    for name, value in fields.items():
+        if value is None:
+            continue
+        for each in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            pairs.append((name, _text(each)))
+    return tuple(pairs)
+
+
+def body_of(**fields: Any) -> bytes:
+    """Return a JSON object; fields that are None or UNSET are left out."""
+    return _encoder.encode({name: value for name, value in fields.items() if value is not None and value is not UNSET})
+
+
+def patch_of(**fields: Any) -> bytes:
+    """Return a merge patch: what is UNSET is left out, what is None is removed."""
+    return _encoder.encode({name: value for name, value in fields.items() if value is not UNSET})
+
+
+def headers_of(*, idempotency_key: str | None = None, if_match: str | None = None) -> dict[str, str]:
+    """Return the headers that say on which terms something is to be done."""
+    headers = {}
+    if idempotency_key is not None:
+        headers["idempotency-key"] = idempotency_key
+    if if_match is not None:
+        headers["if-match"] = if_match
+    return headers
+
+
+def reads(kind: Any) -> Callable[[Response], Any]:
+    """Return what reads an answer's body as a `kind`."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return lambda response: decoder.decode(response.body)
+
+
+def reads_nothing(_response: Response) -> None:
+    """What an answer without a body means."""
+
+
+def include_of(*, total: bool) -> str | None:
+    return "total" if total else None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
