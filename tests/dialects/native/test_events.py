@@ -49,8 +49,10 @@ def test_one_is_answered_as_the_log_shows_it_and_a_batch_as_a_list(open_session:
 
 
 def test_replay_shows_it_as_a_step_and_null_is_as_good_as_nothing(open_session: httpx.Client) -> None:
+    theirs = {"expires_at_us": "x", "sender": 1}  # what we call so is something else
     said: list[dict[str, Any]] = [
         STEP,
+        {"type": "a.b", "action": "create_wait", "input": theirs, "output": theirs},
         {"type": "a.b", "action": "x", "data": None, "input": None, "output": None, "duration_ms": None},
         {"type": "a.b", "action": None, "input": None, "output": None, "duration_ms": None},
     ]
@@ -59,7 +61,13 @@ def test_replay_shows_it_as_a_step_and_null_is_as_good_as_nothing(open_session: 
     steps = open_session.post("/v1/sessions/s/replay").json()["steps"]
 
     shown = [(step["action"], step["input"], step["output"], step["duration_ms"]) for step in steps[1:]]
-    assert shown == [("look up", {"of": "sky"}, {"is": "blue"}, 1.5), ("x", {}, {}, 0.0)]
+    assert shown == [
+        *(("look up", {"of": "sky"}, {"is": "blue"}, 1.5), ("create_wait", theirs, theirs, 0.0), ("x", {}, {}, 0.0)),
+    ]
+    again = open_session.post("/v1/sessions/s/replay", json={"mode": "rerun"}).json()
+    assert (again["summary"]["same"], again["summary"]["failed"]) == (4, 0)
+    assert [(step["input"], step["output"]) for step in again["steps"]][1:] == [step[1:3] for step in shown]
+    assert [step["duration_ms"] for step in again["steps"]][1:] == [None] * 3
 
 
 @pytest.mark.parametrize(
