@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
+import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from sessiond.actions import workspaces
 from sessiond.assembly import open_site, open_worker
 from sessiond.client.call import Call, Response
-from sessiond.client.errors import SessiondError
+from sessiond.client.errors import ClientClosed, ConnectionFailed, SessiondError
 from sessiond.client.transport import AsyncStreaming, Streaming
 from sessiond.core.errors import SessiondError as OwnError
 from sessiond.core.ids import WorkspaceId
-from sessiond.settings import Settings, load_settings
-from sessiond.storage.open import migrate
+from sessiond.crypto import SecretError
+from sessiond.settings import Settings, SettingsError, load_settings
+from sessiond.storage.open import POSTGRES_SCHEMES, migrate
 from sessiond.web.asgi import Message, Scope
 from sessiond.web.site import Site
 
@@ -30,7 +36,8 @@ T = TypeVar("T")
 
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # nobody but this process sends anything
 CHUNKS_MAX: Final = 16  # of a stream that nobody has taken yet
-CLOSE_SECONDS: Final = 15.0
+FINISH_SECONDS: Final = 5.0  # for requests under way when the database is closed
+CLOSE_SECONDS: Final = 30.0  # with runs under way, which get as long as at the end of a server
 
 
 class SiteTransport:
@@ -41,28 +48,34 @@ class SiteTransport:
     def __init__(self, site: Site, headers: dict[str, str]) -> None:
         self._site = site
         self._headers = _encoded(headers)
+        self._under_way = dict[asyncio.Task[None], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
         exchange = _Exchange(call.body or b"")
-        await self._site(self._scope(call), exchange.receive, exchange.send)
-        return Response(exchange.status, exchange.headers, b"".join(exchange.chunks))
-
-    @asynccontextmanager
-    async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
-        exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
-        task = asyncio.create_task(self._answer(call, exchange))
         try:
-            await exchange.begun.wait()
-            body = b"".join([chunk async for chunk in exchange.read()]) if exchange.status >= 400 else b""
-            yield AsyncStreaming(Response(exchange.status, exchange.headers, body), exchange.read())
+            # Whoever is cancelled hangs up, as a client of a server does: what was begun is brought to its end.
+            await asyncio.shield(self._begin(call, exchange))
         finally:
             exchange.gone.set()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return Response(exchange.status, exchange.headers, b"".join(exchange.chunks))
+
+    def open_stream(self, call: Call[Any]) -> _Stream:
+        exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
+        return _Stream(exchange, self._begin(call, exchange))
 
     async def close(self) -> None:
-        """The site is its owner's to close."""
+        """Have what is under way end; the site is its owner's to close."""
+        for exchange in self._under_way.values():
+            exchange.gone.set()
+        self._site.close_streams()
+        if self._under_way:
+            await asyncio.wait({*self._under_way}, timeout=FINISH_SECONDS)
+
+    def _begin(self, call: Call[Any], exchange: _Exchange) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._answer(call, exchange))
+        self._under_way[task] = exchange
+        task.add_done_callback(self._under_way.pop)
+        return task
 
     async def _answer(self, call: Call[Any], exchange: _Exchange) -> None:
         try:
@@ -87,65 +100,103 @@ class SiteTransport:
 
 
 class AsyncLocalTransport:
-    """A database, opened by the first request on whatever loop that is on."""
-
-    sure = True
+    """A database, opened by the first request, on whatever loop that is on, and closed with that loop at the latest."""
 
     def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
-        self._settings = _settings(database)
+        self._database = database
         self._workspace = workspace
         self._storage_key = storage_key
+        self.sure = not str(database).startswith(POSTGRES_SCHEMES)  # whose connection may be lost during a commit
         self._opening = asyncio.Lock()
-        self._stack = AsyncExitStack()
+        self._stop = asyncio.Event()
         self._site: SiteTransport | None = None
+        self._living: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     async def send(self, call: Call[Any]) -> Response:
-        site = self._site or await self.open()
-        return await site.send(call)
+        return await (await self.open()).send(call)
 
-    @asynccontextmanager
-    async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
-        site = self._site or await self.open()
-        async with site.open_stream(call) as streaming:
-            yield streaming
+    def open_stream(self, call: Call[Any]) -> AbstractAsyncContextManager[AsyncStreaming]:
+        return _Opening(self, call)
 
     async def open(self) -> SiteTransport:
         """Open the database, whose schema is brought up to date, once.
 
         Raises:
             SessiondError: it cannot be opened, or has no such workspace.
+            ClientClosed: it is closed, or open on another event loop.
         """
-        async with self._opening:
-            if self._site is None:
-                try:
-                    self._site = await self._open()
-                except OwnError as error:
-                    await self._stack.aclose()
-                    raise SessiondError(f"the database cannot be opened: {error}") from error
-            return self._site
+        self._check_loop()
+        if self._site is None or self._closed:
+            async with self._opening:
+                if self._closed:
+                    raise ClientClosed("this client is closed")
+                if self._site is None:
+                    self._site = await self._begin()
+        return self._site
 
     async def close(self) -> None:
-        self._site = None
-        await self._stack.aclose()
+        """Close the database; once more is fine."""
+        self._check_loop()
+        async with self._opening:  # which may be under way
+            self._closed = True
+        self._stop.set()
+        if self._living is not None:
+            await asyncio.wait({self._living})
 
-    async def _open(self) -> SiteTransport:
-        await migrate(self._settings.database)
-        site = await self._stack.enter_async_context(open_site(self._settings, access=None))
+    def _check_loop(self) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise ClientClosed("this client belongs to another event loop: make one for each")
+
+    async def _begin(self) -> SiteTransport:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[SiteTransport] = loop.create_future()
+        self._living = living = loop.create_task(self._live(opened))
+        try:
+            either: set[asyncio.Future[Any]] = {living, opened}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not opened.done():
+                await living  # which raises why
+        except BaseException:
+            living.cancel()
+            await asyncio.wait({living})
+            self._living = None
+            raise
+        self._loop = loop
+        return opened.result()
+
+    async def _live(self, opened: asyncio.Future[SiteTransport]) -> None:
+        """Have the database open until told to stop, or cancelled, as every task is at the end of its loop."""
+        async with AsyncExitStack() as stack:
+            try:
+                site = await self._open(stack)
+            except (OwnError, SettingsError, SecretError, OSError) as error:
+                raise SessiondError(f"the database cannot be opened: {error}") from error
+            opened.set_result(site)
+            try:
+                await self._stop.wait()
+            finally:
+                self._closed = True
+
+    async def _open(self, stack: AsyncExitStack) -> SiteTransport:
+        settings = _settings(self._database)
+        await migrate(settings.database)
+        site = await stack.enter_async_context(open_site(settings, access=None))
         if self._workspace == workspaces.DEFAULT:
             await workspaces.begin_without_key(site.engine)
         await workspaces.get(site.engine, self._workspace)
-        await self._stack.enter_async_context(open_worker(self._settings, site.engine, telemetry=site.telemetry))
-        self._stack.callback(site.close_streams)
+        await stack.enter_async_context(open_worker(settings, site.engine, telemetry=site.telemetry))
         headers = {"authorization": f"Bearer {site.authenticator.admit(WorkspaceId(self._workspace))}"}
         if self._storage_key is not None:
             headers["storage-key"] = self._storage_key
-        return SiteTransport(site, headers)
+        transport = SiteTransport(site, headers)
+        stack.push_async_callback(transport.close)
+        return transport
 
 
 class LocalTransport:
     """A database behind a loop in a thread of its own, for threads that wait."""
-
-    sure = True
 
     def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
         """Open the database.
@@ -153,64 +204,180 @@ class LocalTransport:
         Raises:
             SessiondError: as `AsyncLocalTransport.open`.
         """
-        self._loop = asyncio.new_event_loop()
-        # Not to be waited for at the end of the program: `close` is, which the interpreter calls before.
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sessiond", daemon=True)
-        self._thread.start()
-        self._transport = self._run(_made(database, workspace, storage_key))
-        atexit.register(self.close)
-        try:
-            self._run(self._transport.open())
-        except BaseException:
-            self.close()
-            raise
+        self._transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+        self.sure = self._transport.sure
+        self._home = _Home(self._transport)
+        weakref.finalize(self, self._home.leave).atexit = False  # whoever forgets to close: nobody waits for it
 
     def send(self, call: Call[Any]) -> Response:
-        return self._run(self._transport.send(call))
+        return self._home.run(self._transport.send(call))
 
     @contextmanager
     def open_stream(self, call: Call[Any]) -> Iterator[Streaming]:
-        stack = AsyncExitStack()
-        opened = self._run(stack.enter_async_context(self._transport.open_stream(call)))
+        opening = self._transport.open_stream(call)
+        opened = self._home.run(opening.__aenter__())
         try:
             yield Streaming(opened.response, self._each(opened.chunks))
         finally:
-            self._run(stack.aclose())
+            self._home.begin(opening.__aexit__(None, None, None))
 
     def close(self) -> None:
         """Close the database; once more is fine."""
-        atexit.unregister(self.close)
-        if self._loop.is_closed():
-            return
-        self._run(self._transport.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
-        self._loop.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            coroutine.close()
-            raise SessiondError("this client is closed")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        self._home.close()
 
     def _each(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
-        while (chunk := self._run(_next(chunks))) is not None:
+        while (chunk := self._home.run(_next(chunks))) is not None:
             yield chunk
 
 
+class _Home:
+    """A thread with an event loop, on which a database is open until somebody leaves."""
+
+    def __init__(self, transport: AsyncLocalTransport) -> None:
+        self._transport = transport
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        """Held to ask and to change whether it is left: nothing is begun after that."""
+        self._left = False
+        self._stop = asyncio.Event()
+        opened: Future[asyncio.AbstractEventLoop] = Future()
+        # Not to be waited for at the end of the program by itself: `_leave_all` ends it before.
+        self._thread = threading.Thread(target=self._live, args=(opened,), name="sessiond", daemon=True)
+        self._thread.start()
+        self._loop = opened.result()
+        _homes.add(self)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine returns. Whoever is interrupted while waiting cancels it.
+
+        Raises:
+            ClientClosed: the database is closed, or is closed meanwhile.
+        """
+        future = self._submit(coroutine)
+        if future is None:
+            raise ClientClosed(
+                "this client is closed" if self._process == os.getpid() else "this client was opened before the fork"
+            )
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise ClientClosed("this client was closed") from error
+        except BaseException:
+            future.cancel()
+            raise
+
+    def begin(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Have a coroutine run, without waiting: also the garbage collector may be who asks, in any thread."""
+        self._submit(coroutine)
+
+    def leave(self) -> None:
+        """Have the database closed, without waiting for it."""
+        if self._process != os.getpid():
+            return
+        with self._lock:
+            if not self._left:
+                self._left = True
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def close(self) -> None:
+        """Close the database, and wait for it."""
+        self.leave()
+        if self._process == os.getpid() and threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
+        if self._process == os.getpid():
+            with self._lock:
+                if not self._left:
+                    return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        coroutine.close()
+        return None
+
+    def _live(self, opened: Future[asyncio.AbstractEventLoop]) -> None:
+        try:
+            asyncio.run(self._keep(opened))
+        finally:
+            _homes.discard(self)
+
+    async def _keep(self, opened: Future[asyncio.AbstractEventLoop]) -> None:
+        try:
+            await self._transport.open()
+        except BaseException as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(asyncio.get_running_loop())
+        await self._stop.wait()
+        await self._transport.close()
+
+
+_homes: Final[set[_Home]] = set()
+
+
+def _leave_all() -> None:
+    """Close what was forgotten, at the end of the program."""
+    for home in [*_homes]:
+        home.leave()
+    for home in [*_homes]:
+        home.close()
+
+
+# Before the pools of threads are told to end, which closing needs: `atexit` comes after that.
+getattr(threading, "_register_atexit", atexit.register)(_leave_all)
+
+
+# No generators: the end of a loop closes all that were left half-way at once, those within others too.
+class _Opening:
+    """A stream of a database that may have to be opened first."""
+
+    def __init__(self, transport: AsyncLocalTransport, call: Call[Any]) -> None:
+        self._transport = transport
+        self._call = call
+
+    async def __aenter__(self) -> AsyncStreaming:
+        self._stream = (await self._transport.open()).open_stream(self._call)
+        return await self._stream.__aenter__()
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._stream.__aexit__()
+
+
+class _Stream:
+    """A request whose answer is taken while it comes."""
+
+    def __init__(self, exchange: _Exchange, task: asyncio.Task[None]) -> None:
+        self._exchange = exchange
+        self._task = task
+
+    async def __aenter__(self) -> AsyncStreaming:
+        exchange = self._exchange
+        try:
+            await exchange.begun.wait()
+            body = b"".join([chunk async for chunk in exchange]) if exchange.status >= 400 else b""
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return AsyncStreaming(Response(exchange.status, exchange.headers, body), exchange)
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._exchange.gone.set()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+
 class _Exchange:
-    """One request to a site, and what comes back."""
+    """One request to a site, and what comes back: iterated, in pieces as they come."""
 
     def __init__(self, body: bytes, *, room: asyncio.Semaphore | None = None) -> None:
         self.status = 500
         self.headers: dict[str, str] = {}
-        self.chunks: list[bytes] = []
+        self.chunks = deque[bytes]()
         self.begun = asyncio.Event()
         self.gone = asyncio.Event()
         self._body: bytes | None = body
         self._room = room
         self._came = asyncio.Event()
         self._ended = False
+        self._whole = False
 
     async def receive(self) -> Message:
         if self._body is not None:
@@ -225,6 +392,7 @@ class _Exchange:
             self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
             self.begun.set()
             return
+        self._whole = not message.get("more_body")
         if message.get("body"):
             if self._room is not None:
                 await self._room.acquire()
@@ -236,23 +404,25 @@ class _Exchange:
         self.begun.set()
         self._came.set()
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """Yield what comes until the end."""
-        while True:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return what comes next.
+
+        Raises:
+            ConnectionFailed: it was cut short, as what went wrong could not be said any more.
+        """
+        while not self.chunks:
+            if self._ended:
+                if not self._whole:
+                    raise ConnectionFailed("what was sent was cut short")
+                raise StopAsyncIteration
             self._came.clear()
-            taken, self.chunks = self.chunks, []
-            for chunk in taken:
-                if self._room is not None:
-                    self._room.release()
-                yield chunk
-            if not self.chunks:
-                if self._ended:
-                    return
-                await self._came.wait()
-
-
-async def _made(database: str | Path, workspace: str, storage_key: str | None) -> AsyncLocalTransport:
-    return AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+            await self._came.wait()
+        if self._room is not None:
+            self._room.release()
+        return self.chunks.popleft()
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
@@ -260,7 +430,7 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _settings(database: str | Path) -> Settings:
-    url = database if isinstance(database, str) and "://" in database else f"sqlite:///{database}"
+    url = database if isinstance(database, str) and "://" in database else f"sqlite:///{quote(os.fspath(database))}"
     return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
 
 

@@ -10,6 +10,7 @@ from sessiond.client.call import Page
 from sessiond.client.client import AsyncClient, Client
 from sessiond.client.errors import (
     ApiError,
+    ClientClosed,
     Conflict,
     ConnectionFailed,
     Forbidden,
@@ -24,6 +25,7 @@ from sessiond.client.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnexpectedAnswer,
     WaitCancelled,
 )
 from sessiond.client.events import Event, Timeline
@@ -41,6 +43,7 @@ __all__ = [
     "AsyncClient",
     "AuditEntry",
     "Client",
+    "ClientClosed",
     "Comparison",
     "Conflict",
     "ConnectionFailed",
@@ -75,6 +78,7 @@ __all__ = [
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnexpectedAnswer",
     "Wait",
     "WaitCancelled",
 ]

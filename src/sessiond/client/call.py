@@ -67,7 +67,14 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def path_of(*segments: str) -> str:
-    """Return a path below `/v1`; a segment may be any text."""
+    """Return a path below `/v1`; a segment may be any text that an id may be.
+
+    Raises:
+        ValueError: no id is like that, and the path would be another's.
+    """
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise ValueError(f"{segment!r} is no id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 

@@ -6,8 +6,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,7 +20,7 @@ from typing import Any, Final, Self
 from sessiond.client.agents import Agents, AsyncAgents
 from sessiond.client.audit import AsyncAudit, AsyncErasures, Audit, Erasures
 from sessiond.client.call import Call, T, query_of, reads_nothing
-from sessiond.client.errors import ConnectionFailed, SessiondError, TimedOut, error_of
+from sessiond.client.errors import ConnectionFailed, SessiondError, TimedOut
 from sessiond.client.inboxes import AsyncInboxes, AsyncMails, Inboxes, Mails
 from sessiond.client.keys import AsyncKeys, Keys
 from sessiond.client.messages import AsyncMessages, Messages
@@ -63,7 +68,7 @@ class Client:
         `transport` takes requests elsewhere: then nothing of this counts but `retries`.
 
         Raises:
-            SessiondError: there is no key.
+            SessiondError: there is no key, or the URL is none.
         """
         if transport is None:
             transport = HttpTransport(_make_terms(api_key, base_url, storage_key, timeout_seconds, ssl_context))
@@ -94,11 +99,10 @@ class Client:
 
     def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes]:
         """Yield the workspace, or a part of it, as a bundle of JSON lines, in pieces of any size."""
-        with self._carrier.open_stream(_make_export(session_id, agent_id, user_id)) as opened:
-            if opened.response.status >= 400:
-                raise error_of(opened.response)
+        opened, stack = self._carrier.begin_stream(_make_export(session_id, agent_id, user_id))
+        with stack:
             yield from opened.chunks
 
     def close(self) -> None:
@@ -160,11 +164,10 @@ class AsyncClient:
 
     async def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Yield as `Client.export`."""
-        async with self._carrier.open_stream(_make_export(session_id, agent_id, user_id)) as opened:
-            if opened.response.status >= 400:
-                raise error_of(opened.response)
+        opened, stack = await self._carrier.begin_stream(_make_export(session_id, agent_id, user_id))
+        async with stack:
             async for chunk in opened.chunks:
                 yield chunk
 
@@ -207,6 +210,22 @@ class _Carrier:
     def open_stream(self, call: Call[Any]) -> AbstractContextManager[Opened]:
         return self.transport.open_stream(call)
 
+    def begin_stream(self, call: Call[Any]) -> tuple[Opened, ExitStack]:
+        """Open a stream, as often as it takes to begin, and return what closes it. What breaks it later ends it."""
+        attempts = Attempts(retries=self._retries)
+        while True:
+            with ExitStack() as stack:
+                try:
+                    opened = stack.enter_context(self.open_stream(call))
+                except (ConnectionFailed, TimedOut) as error:
+                    wait_seconds = attempts.after_failure(error)
+                else:
+                    outcome = attempts.after_answer(call, opened.response)
+                    if isinstance(outcome, Done):
+                        return opened, stack.pop_all()
+                    wait_seconds = outcome
+            time.sleep(wait_seconds)
+
 
 class _AsyncCarrier:
     """Sends calls, as often as it takes."""
@@ -234,6 +253,22 @@ class _AsyncCarrier:
     def open_stream(self, call: Call[Any]) -> AbstractAsyncContextManager[AsyncOpened]:
         return self.transport.open_stream(call)
 
+    async def begin_stream(self, call: Call[Any]) -> tuple[AsyncOpened, AsyncExitStack]:
+        """Open a stream, as often as it takes to begin, and return what closes it. What breaks it later ends it."""
+        attempts = Attempts(retries=self._retries)
+        while True:
+            async with AsyncExitStack() as stack:
+                try:
+                    opened = await stack.enter_async_context(self.open_stream(call))
+                except (ConnectionFailed, TimedOut) as error:
+                    wait_seconds = attempts.after_failure(error)
+                else:
+                    outcome = attempts.after_answer(call, opened.response)
+                    if isinstance(outcome, Done):
+                        return opened, stack.pop_all()
+                    wait_seconds = outcome
+            await asyncio.sleep(wait_seconds)
+
 
 def _make_terms(
     api_key: str | None,
@@ -242,13 +277,17 @@ def _make_terms(
     timeout_seconds: float,
     ssl_context: ssl.SSLContext | None,
 ) -> Terms:
-    api_key = api_key or os.environ.get(KEY_VARIABLE)
+    api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip()  # of a file, it ends in a new line
     if not api_key:
         raise SessiondError(f"there is no API key: give api_key, or set {KEY_VARIABLE}")
-    url = (base_url or os.environ.get(URL_VARIABLE) or URL).rstrip("/").removesuffix("/v1")
+    url = (base_url or os.environ.get(URL_VARIABLE) or URL).strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise SessiondError(f"base_url must begin with http:// or https://, not {url!r}")
     headers = {"authorization": f"Bearer {api_key}"}
-    if storage_key := storage_key or os.environ.get(STORAGE_KEY_VARIABLE):
+    if storage_key := (storage_key or os.environ.get(STORAGE_KEY_VARIABLE) or "").strip():
         headers["storage-key"] = storage_key
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise SessiondError("a key has characters that no key has")
     return Terms(url=url, headers=headers, timeout_seconds=timeout_seconds, ssl_context=ssl_context)
 
 
