@@ -148,8 +148,8 @@ def unexpected(response: Response) -> UnexpectedAnswer:
     if 300 <= response.status < 400:
         said = f"a redirect to {response.headers.get('location', 'nowhere')}, which is not followed"
     else:
-        said = beginning_of(response)
-    return UnexpectedAnswer(f"the answer is not of this API; is base_url right? Status {response.status}: {said}")
+        said = f"{response.headers.get('content-type', 'of no type')}: {beginning_of(response)}"
+    return UnexpectedAnswer(f"the answer is not of this API; is base_url right? Status {response.status}, {said}")
 
 
 def beginning_of(response: Response) -> str:

@@ -193,6 +193,7 @@ class MessageCalls:
     get = Method(get_message)
     pop = Method(pop_message)
     search = Method(search_messages)
+    iterate_search = Iterated(search_messages)
 
 
 class Messages(Sync, MessageCalls):
