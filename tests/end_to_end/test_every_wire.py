@@ -190,6 +190,9 @@ def test_a_session_is_the_same_through_every_wire_for_all_its_life(
     client.post(f"/v1/sessions/{session}/messages", json=batch).raise_for_status()
     assert_all_agree(client, session)
 
+    assert client.post(f"/v1/sessions/{session}/messages/pop").raise_for_status().json()["role"] == "tool"
+    assert assert_all_agree(client, session)["message_count"] == begun["message_count"] + 2
+
     client.patch(f"/viben/api/sessions/{session}", json={"data": {"k": {"deep": [1]}}}).raise_for_status()
     client.patch(f"/v1/sessions/{session}", json={"name": "New", "metadata": {"a": "b"}}).raise_for_status()
     assert_all_agree(client, session)
