@@ -93,7 +93,7 @@ async def append_in_hand(
 ) -> A:
     """Like `append`, for who wants to know the session too; `data`, a JSON merge patch, changes that of the session.
 
-    It has the session in hand and shares its transaction with nobody, which costs more.
+    It has the session in hand, and is never combined with other appends: it costs more.
 
     Raises:
         As `append`.
