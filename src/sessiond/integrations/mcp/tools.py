@@ -20,8 +20,8 @@ from sessiond.client import AsyncClient, Message, SessiondError
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Context = ServerRequestContext[Any, Any]
 
-READ: Final = "sessions:read"
-WRITE: Final = "sessions:write"
+READS: Final = frozenset({"sessions:read"})
+WRITES: Final = frozenset({"sessions:write"})
 _ABOUT: Final = (
     "sessiond keeps the sessions of AI agents: conversations with everything that happened in them. Find one with"
     " list_sessions or search_messages, and read it with read_transcript."
@@ -176,7 +176,7 @@ class Tool(Struct, frozen=True):
 
     takes: type[Struct]
     does: Callable[[AsyncClient, Any], Awaitable[dict[str, Any]]]
-    scope: str
+    scopes: frozenset[str]
     """What a key must have for it."""
 
     def describe(self) -> types.Tool:
@@ -184,7 +184,9 @@ class Tool(Struct, frozen=True):
         schema = schema["$defs"][self.takes.__name__]
         about = " ".join(schema.pop("description").split())
         schema.pop("title", None)
-        hints = types.ToolAnnotations(read_only_hint=self.scope == READ, destructive_hint=False, open_world_hint=False)
+        hints = types.ToolAnnotations(
+            read_only_hint=self.scopes == READS, destructive_hint=False, open_world_hint=False
+        )
         return types.Tool(name=_name(self.takes), description=about, input_schema=schema, annotations=hints)
 
 
@@ -195,13 +197,13 @@ def _name(kind: type) -> str:
 TOOLS: Final = {
     _name(tool.takes): tool
     for tool in (
-        Tool(ListSessions, _list_sessions, READ),
-        Tool(SearchMessages, _search_messages, READ),
-        Tool(ReadTranscript, _read_transcript, READ),
-        Tool(CreateSession, _create_session, WRITE),
-        Tool(AppendMessage, _append_message, WRITE),
-        Tool(CreateInbox, _create_inbox, WRITE),
-        Tool(WaitForCode, _wait_for_code, WRITE),
+        Tool(ListSessions, _list_sessions, READS),
+        Tool(SearchMessages, _search_messages, READS),
+        Tool(ReadTranscript, _read_transcript, READS),
+        Tool(CreateSession, _create_session, WRITES),
+        Tool(AppendMessage, _append_message, WRITES),
+        Tool(CreateInbox, _create_inbox, WRITES),
+        Tool(WaitForCode, _wait_for_code, READS | WRITES),
     )
 }
 
@@ -211,7 +213,9 @@ def make_server(client_of: Callable[[Context], AsyncClient]) -> Server[Any]:
 
     async def list_tools(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         me = await client_of(context).keys.me()
-        return types.ListToolsResult(tools=[tool.describe() for tool in TOOLS.values() if tool.scope in me.scopes])
+        return types.ListToolsResult(
+            tools=[tool.describe() for tool in TOOLS.values() if tool.scopes <= set(me.scopes)]
+        )
 
     async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         tool = TOOLS.get(params.name)
