@@ -30,18 +30,20 @@ from sessiond.client.errors import (
 )
 from sessiond.client.events import Event, Timeline
 from sessiond.client.following import Delta
-from sessiond.client.inboxes import Extraction, Inbox, Mail
+from sessiond.client.inboxes import Attachment, Candidate, Extraction, Inbox, Mail
 from sessiond.client.keys import Key, Me
 from sessiond.client.messages import Found, FoundPage, Message
-from sessiond.client.runs import Run
-from sessiond.client.sessions import Comparison, Replay, Rerun, Session, Step
+from sessiond.client.runs import Failure, Run
+from sessiond.client.sessions import Comparison, Replay, Rerun, Session, Step, Summary
 from sessiond.client.waits import MailFound, Wait
 
 __all__ = [
     "Agent",
     "ApiError",
     "AsyncClient",
+    "Attachment",
     "AuditEntry",
+    "Candidate",
     "Client",
     "ClientClosed",
     "Comparison",
@@ -50,6 +52,7 @@ __all__ = [
     "Delta",
     "Event",
     "Extraction",
+    "Failure",
     "Forbidden",
     "Found",
     "FoundPage",
@@ -72,6 +75,7 @@ __all__ = [
     "Session",
     "SessiondError",
     "Step",
+    "Summary",
     "TimedOut",
     "Timeline",
     "TooLarge",

@@ -91,7 +91,12 @@ class Client:
         """Return a client of a database, in this process: no server, no port, no key.
 
         `database` is a SQLite file, which is made if need be, or the URL of a database. Other processes may use it at
-        the same time. Agents of its workspace are run by whoever has it open, so by this process too.
+        the same time. Agents of its workspace are run by whoever has it open, so by this process too: closing waits ten
+        seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves them to others. A fork needs a client of its
+        own.
+
+        Raises:
+            SessiondError: the database cannot be opened, or has no such workspace.
         """
         from sessiond.local import LocalTransport
 
@@ -100,13 +105,17 @@ class Client:
     def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
     ) -> Generator[bytes]:
-        """Yield the workspace, or a part of it, as a bundle of JSON lines, in pieces of any size."""
+        """Yield the workspace, or a part of it, as a bundle of JSON lines, in pieces of any size.
+
+        Raises:
+            ConnectionFailed: it was cut short; what was yielded is no whole bundle.
+        """
         opened, stack = self._carrier.begin_stream(_make_export(session_id, agent_id, user_id))
         with stack:
             yield from opened.chunks
 
     def close(self) -> None:
-        """Let go of connections, or of the database."""
+        """Let go of connections, or of the database. Streams that other threads read end with `ClientClosed`."""
         self._carrier.transport.close()
 
     def __enter__(self) -> Self:
@@ -121,10 +130,12 @@ class Client:
 class AsyncClient:
     """A client for coroutines: the calls of `Client`, awaited.
 
-    async with AsyncClient(api_key="sd_…", base_url="http://127.0.0.1:8080") as client:
-        session = await client.sessions.create(name="trip")
-        async for event in client.sessions.stream(session.id):
-            print(event.type)
+        async with AsyncClient(api_key="sd_…", base_url="http://127.0.0.1:8080") as client:
+            session = await client.sessions.create(name="trip")
+            async for event in client.sessions.stream(session.id):
+                print(event.type)
+
+    Over HTTP it may be used on one event loop after another; one of `local` belongs to the loop of its first call.
     """
 
     def __init__(

@@ -106,6 +106,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
+    """What a rerun made, and how many of its steps came out how."""
+
     session_id: str
     same: int
     changed: int
