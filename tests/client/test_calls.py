@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,8 +230,8 @@ async def test_every_call_works_over_http(kind: type[Client | AsyncClient], tena
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_call_works_in_this_process(kind: type[Client | AsyncClient], tmp_path: Path) -> None:
-    await _try(kind.local(tmp_path / "data.db"))
+async def test_every_call_works_in_this_process(kind: type[Client | AsyncClient], database: str) -> None:
+    await _try(kind.local(database))
 
 
 def test_both_clients_have_the_same_calls() -> None:
