@@ -475,7 +475,7 @@ async def test_what_was_said_can_be_read_without_the_framework(
     service: BaseSessionService, client: AsyncClient
 ) -> None:
     session = await _new(service, "s")
-    result = types.FunctionResponse(id="call-1", name="pay", response={"ok": True})
+    result = types.FunctionResponse(id="call-1", name="pay", response={"ok": "depot"})
     await service.append_event(session, _event("Where is my parcel?"))
     await service.append_event(session, _full_event())
     await service.append_event(
@@ -483,10 +483,20 @@ async def test_what_was_said_can_be_read_without_the_framework(
     )
 
     messages = [message async for message in client.messages.iterate("adk:shop:ann:s")]
+    parts = [[part for part in message.content if isinstance(part, dict)] for message in messages]
 
-    texts = [[part["text"] for part in message.content if part["type"] == "text"] for message in messages]  # type: ignore[index]  # parts
-    assert texts == [["Where is my parcel?"], ["Here it is.", "Anything else? \0 ü 🙂"], []]
+    assert [[part.get(part["type"]) for part in of_one[:-1]] for of_one in parts] == [
+        ["Where is my parcel?"],
+        [
+            "Here it is.",
+            {"id": "call-1", "name": "pay", "args": {"a": None, "b": [1.5, True]}},
+            "Anything else? \0 ü 🙂",
+        ],
+        [{"id": "call-1", "name": "pay", "response": {"ok": "depot"}}],
+    ]
     assert [message.role for message in messages] == ["user", "assistant", "tool"]
+    found = {word: len((await client.messages.search(word)).data) for word in ("parcel", "depot", "clerk", "parcels")}
+    assert found == {"parcel": 1, "depot": 1, "clerk": 0, "parcels": 0}
     stored = await client.sessions.get("adk:shop:ann:s")
     assert (stored.agent_id, stored.user_id) == ("shop", "ann")
 

@@ -7,9 +7,9 @@
     runner = Runner(app_name="shop", agent=agent, session_service=SessiondSessionService(AsyncClient()))
 
 A session of the framework is one of ours, `adk:<app>:<user>:<session>`, of the agent `<app>` and the user `<user>`. An
-event is one message: first the texts in it, which whoever reads the session sees and search finds, then a part with the
-rest. State is in `data`: a session's in its own, an app's in that of the session `adk-app:<app>`, and a user's in that
-of `adk-user:<app>:<user>`.
+event is one message: first what was said, called and answered, which whoever reads the session sees and search finds,
+then a part with the rest. State is in `data`: a session's in its own, an app's in that of the session `adk-app:<app>`,
+and a user's in that of `adk-user:<app>:<user>`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ MARK: Final = "adk"
 STATE: Final = "state"
 """The field with the state. Each value is in a list, since null removes a field, and objects would be merged."""
 EVENT: Final = "adk_event"
-"""The type of the part that holds an event. A text of its content that is a number says which part before has it."""
+"""The type of the part that holds an event. Where its content has a number, the part of that index before has it."""
+SHOWN: Final = ("text", "function_call", "function_response")
+"""What of a part of an event's content is a part of the message too."""
 
 PAGE: Final = 1_000  # as much as a server gives at once
 ID_MAX_CHARS: Final = 200
@@ -168,6 +170,7 @@ class SessiondSessionService(BaseSessionService):
         Raises:
             StaleSessionError: the session has changed since the caller got it. Nothing was appended.
             SessionNotFoundError: there is no such session.
+            Conflict: the session has ended, as one of ours can.
         """
         if event.partial:
             return event
@@ -385,22 +388,25 @@ def _role_of(event: Event) -> Role:
 
 def _content_of(event: Event) -> list[dict[str, Any]]:
     body = event.model_dump(mode="json", exclude_none=True)
-    texts = list[dict[str, Any]]()
+    shown = list[dict[str, Any]]()
     for part in body.get("content", {}).get("parts", []):
-        if part.get("text") and not part.get("thought"):
-            texts.append({"type": "text", "text": part["text"]})
-            part["text"] = len(texts) - 1
-    return [*texts, {"type": EVENT, "event": body}]
+        for name in SHOWN:
+            if part.get(name) and not part.get("thought"):
+                shown.append({"type": name, name: part[name]})
+                part[name] = len(shown) - 1
+    # What is named `data` is not searched: else every event would be found by the name of its author, and the like.
+    return [*shown, {"type": EVENT, "data": body}]
 
 
 def _event_of(message: Message) -> Event:
     content = message.content
     if isinstance(content, str) or not content or content[-1].get("type") != EVENT:
         return _event_of_another(message)
-    body = content[-1]["event"]
+    body = content[-1]["data"]
     for part in body.get("content", {}).get("parts", []):
-        if isinstance(part.get("text"), int):
-            part["text"] = content[part["text"]]["text"]
+        for name in SHOWN:
+            if isinstance(part.get(name), int):
+                part[name] = content[part[name]][name]
     return Event.model_validate(body)
 
 
