@@ -287,6 +287,15 @@ async def test_a_session_has_all_its_events_in_order(service: BaseSessionService
     assert [event.timestamp for event in found.events] == [100.0, 101.0, 102.0, 103.0, 104.0]
 
 
+async def test_those_who_hold_the_same_session_may_append_at_once(service: BaseSessionService) -> None:
+    session = await _new(service)
+
+    await asyncio.gather(*(service.append_event(session, _event(f"{number}", at=float(number))) for number in range(4)))
+
+    assert await _get(service, session) == session
+    assert [event.timestamp for event in session.events] == [0.0, 1.0, 2.0, 3.0]
+
+
 WANTED: Final[list[tuple[dict[str, Any], list[int]]]] = [
     ({"num_recent_events": 0}, []),
     ({"num_recent_events": 2}, [103, 104]),

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -86,6 +87,8 @@ class SessiondSessionService(BaseSessionService):
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self._appending = WeakValueDictionary[str, asyncio.Lock]()
+        """By session: those who hold the same one append in turn, each to the version that the one before has made."""
 
     async def create_session(
         self, *, app_name: str, user_id: str, state: dict[str, Any] | None = None, session_id: str | None = None
@@ -177,6 +180,13 @@ class SessiondSessionService(BaseSessionService):
         self._apply_temp_state(session, event)
         event = self._trim_temp_delta_state(event)
         place = _Place((session.app_name, session.user_id, session.id))
+        async with self._appending.setdefault(place.id, asyncio.Lock()):
+            message = await self._append(place, session, event)
+            session.last_update_time = event.timestamp
+            session._storage_update_marker = message.etag
+            return self._commit_event_to_session(session, event)
+
+    async def _append(self, place: _Place, session: Session, event: Event) -> Message:
         changes = _Changes.of(event.actions.state_delta)
         version = session._storage_update_marker
         if version is None or changes.shared:
@@ -184,16 +194,13 @@ class SessiondSessionService(BaseSessionService):
         await self._write_shared(place, changes)
         data = {MARK: {"last_update_time": event.timestamp}, STATE: _wrapped(changes.session)}
         try:
-            message = await self._client.messages.append(
+            return await self._client.messages.append(
                 place.id, _content_of(event), role=_role_of(event), data=data, if_match=version, start_run=False
             )
         except PreconditionFailed as error:
             raise StaleSessionError(_STALE) from error
         except NotFound as error:
             raise SessionNotFoundError(f"there is no session {session.id!r}") from error
-        session.last_update_time = event.timestamp
-        session._storage_update_marker = message.etag
-        return self._commit_event_to_session(session, event)
 
     async def _check_version(self, place: _Place, session: Session) -> str:
         """Return the version that storage has, if it is the caller's.
