@@ -156,6 +156,14 @@ async def test_names_that_run_together_stay_apart(service: BaseSessionService) -
         assert (found.app_name, found.user_id, found.id) == (app_name, user_id, session_id)
 
 
+async def test_an_id_with_spaces_around_it_finds_what_it_made(service: BaseSessionService) -> None:
+    session = await _new(service, " s ")
+
+    assert await service.get_session(app_name="shop", user_id="ann", session_id=" s ") == session
+    await service.delete_session(app_name="shop", user_id="ann", session_id=" s ")
+    assert await service.get_session(app_name="shop", user_id="ann", session_id=" s ") is None
+
+
 async def test_state_is_shared_as_far_as_its_prefix_says(service: BaseSessionService) -> None:
     session = await _new(service, "s")
     await service.append_event(session, _event(state={"app:x": 1, "user:y": 2, "z": 3}))
