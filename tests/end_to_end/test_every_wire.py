@@ -340,7 +340,7 @@ RETRIED: Final = [
 CONDITIONAL: Final = [
     claim
     for claim in ASKED
-    if (claim.route.method in ("PATCH", "DELETE") or claim.route.if_match)
+    if claim.route.guarded
     and action_of(claim) not in NEVER
     # Keys, agents, inboxes, waits and users have no versions.
     and not {"key_id", "agent_id", "inbox_id", "inboxId", "waitId", "user_id"} & set(params_of(claim))

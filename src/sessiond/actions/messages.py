@@ -90,8 +90,7 @@ async def append_entries(
             now = await events.append_to(tx, replace(before, status=ACTIVE), call.append(before.id, activation()))
         agent = await queue.find_agent(tx, before) if starts else None
         if agent is None:
-            after = await events.append_to(tx, now, wanted)
-            await sessions.save(tx, before, replace(after, last_active_at_us=wanted.at_us))
+            await sessions.save(tx, before, await events.append_to(tx, now, wanted))
             return _as_events(wanted, now.last_seq + 1)
         by = call.author
         now, ended = await queue.make_way(tx, by, now, strategy)

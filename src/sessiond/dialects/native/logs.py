@@ -87,7 +87,7 @@ async def append_events(request: Request) -> Answer:
         out = log_shapes.events_out(appended)
         return json_answer({"data": out} if body.batch else out[0], 201)
 
-    return await client_events.append(await request.call(if_match=True), request.params[0], body.parse(), answer)
+    return await client_events.append(await request.call(), request.params[0], body.parse(), answer)
 
 
 async def stream_events(request: Request) -> Stream:
