@@ -91,8 +91,7 @@ def test_a_program_that_ends_somehow_ends_at_once_without_a_word_and_keeps_what_
     imports = "import asyncio, os, signal, sys, threading, time\nfrom sessiond import AsyncClient, Client\n"
     imports += "from sessiond.client import ClientClosed\n"
 
-    strictly = ("-X", "dev", "-W", "error")
-    done = _run(f"{imports}path = {str(path)!r}\n{program}", *strictly, environment=make_environment())
+    done = _run(f"{imports}path = {str(path)!r}\n{program}", "-W", "error", environment=make_environment())
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with Client.local(path) as client:
