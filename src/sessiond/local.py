@@ -64,10 +64,9 @@ class SiteTransport:
         return _Stream(exchange, self._begin(call, exchange))
 
     async def close(self) -> None:
-        """Have what is under way end; the site is its owner's to close."""
+        """Have what is under way through this end; the site is its owner's to close."""
         for exchange in self._under_way.values():
             exchange.gone.set()
-        self._site.close_streams()
         if self._under_way:
             await asyncio.wait({*self._under_way}, timeout=FINISH_SECONDS)
 
@@ -192,6 +191,7 @@ class AsyncLocalTransport:
             headers["storage-key"] = self._storage_key
         transport = SiteTransport(site, headers)
         stack.push_async_callback(transport.close)
+        stack.callback(site.close_streams)
         return transport
 
 

@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from sessiond import AsyncClient, Client
 from sessiond.client import ClientClosed, ConnectionFailed, SessiondError
+from sessiond.local import SiteTransport
 from tests.cli.program import make_environment
 from tests.serving import Tenant
 
@@ -200,6 +202,21 @@ def test_many_threads_share_a_client_and_two_processes_a_file(tmp_path: Path) ->
             thread.join(SECONDS)
 
     assert [event.seq for event in told] == list(range(1, 2 + 5 * each))
+
+
+def test_whoever_asks_a_servers_site_and_closes_leaves_its_streams_open(tenant: Tenant) -> None:
+    # As a server does for its assistants: each request has a client of its own.
+    async def ask() -> str:
+        transport = SiteTransport(tenant.serving.site, {"authorization": f"Bearer {tenant.key}"})
+        async with AsyncClient(transport=transport) as other:
+            return (await other.keys.me()).workspace
+
+    with Client(tenant.key, tenant.serving.url) as client, closing(client.sessions.stream("s")) as events:
+        client.sessions.create(id="s")
+        assert next(events).seq == 1
+        assert tenant.serving.run(ask()) == tenant.workspace
+        client.messages.append("s", "still there")
+        assert next(events).seq == 2
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
