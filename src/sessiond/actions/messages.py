@@ -14,14 +14,14 @@ from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
-from sessiond.core.event import Event, StoredMessage, message_entry
+from sessiond.core.event import Entry, Event, StoredMessage, message_entry
 from sessiond.core.ids import RunId, SessionId, parse_event_id
 from sessiond.core.message import Message
 from sessiond.core.page import LogPage
 from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, CREATED, Session
 from sessiond.storage import events, sessions
-from sessiond.storage.appends import Append
+from sessiond.storage.appends import Append, duration_of
 from sessiond.storage.engine import Tx
 
 TOGETHER_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -50,9 +50,31 @@ async def append(
         Conflict: the session is completed or failed, or a run is under way and the message is to be rejected then.
         PreconditionFailed: the session is not in the version of the caller's If-Match.
     """
-    call.caller.require(Scope.SESSIONS_WRITE)
     entries = [message_entry(message) for message in messages]
     starts = start_run and queue.starts(entries)
+    return await append_entries(
+        call, session_id, entries, answer, strategy=strategy, starts=starts, simulates=simulates
+    )
+
+
+async def append_entries(
+    call: Call,
+    session_id: str,
+    entries: Sequence[Entry],
+    answer: Callable[[list[Event]], A],
+    *,
+    strategy: Strategy | None = None,
+    starts: bool = False,
+    simulates: RunId | None = None,
+) -> A:
+    """Add what a caller says to a session's log, messages or other events, all of it in order or nothing.
+
+    See `append`; `starts` says whether the session's agent, where it is registered, is to answer.
+
+    Raises:
+        As `append`.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
     wanted = call.append(SessionId(session_id), *entries, starts=starts)
     if call.unconditional:
         first_seq = await call.engine.combine(events.append_each, wanted)
@@ -68,7 +90,8 @@ async def append(
             now = await events.append_to(tx, replace(before, status=ACTIVE), call.append(before.id, activation()))
         agent = await queue.find_agent(tx, before) if starts else None
         if agent is None:
-            await sessions.save(tx, before, await events.append_to(tx, now, wanted))
+            after = await events.append_to(tx, now, wanted)
+            await sessions.save(tx, before, replace(after, last_active_at_us=wanted.at_us))
             return _as_events(wanted, now.last_seq + 1)
         by = call.author
         now, ended = await queue.make_way(tx, by, now, strategy)
@@ -76,7 +99,7 @@ async def append(
         answered = call.append(before.id, *said)
         await sessions.save(tx, before, await events.append_to(tx, now, answered))
         await queue.add(tx, run, ended=ended)
-        return _as_events(answered, now.last_seq + 1)[: len(messages)]
+        return _as_events(answered, now.last_seq + 1)[: len(entries)]
 
     return await call.write(operation, answer, about=lambda _: About(session_id))
 
@@ -181,7 +204,7 @@ def _as_events(append: Append, first_seq: int) -> list[Event]:
             append.actor,
             entry.run_id,
             entry.action,
-            append.duration_us,
+            duration_of(append, entry),
             entry.body,
         )
         for seq, entry in enumerate(append.entries, first_seq)

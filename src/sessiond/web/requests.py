@@ -201,8 +201,10 @@ class Request:
         query: T = _query_as(self.scope["query_string"], kind, filled)  # type: ignore[arg-type]  # a class can be hashed
         return query
 
-    async def call(self) -> Call:
+    async def call(self, *, if_match: bool = False) -> Call:
         """Return the call that this request makes: the caller's, on the terms of its headers.
+
+        `If-Match` is one of them where the method is PATCH or DELETE; of a POST, where `if_match` says so.
 
         Raises:
             InvalidInput: the Idempotency-Key cannot be one.
@@ -210,10 +212,10 @@ class Request:
         if self.method not in ("POST", "PATCH", "DELETE"):
             return Call(self.site.engine, self.caller, address=self.address or None)
         headers = self.headers
-        if_match = headers.get("if-match") if self.method != "POST" else None
+        version = headers.get("if-match") if if_match or self.method != "POST" else None
         key = headers.get("idempotency-key") if self.method != "DELETE" else None
         retry = await self._retry(key) if key is not None else None
-        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=self.address or None)
+        return Call(self.site.engine, self.caller, if_match=version, retry=retry, address=self.address or None)
 
     async def _retry(self, key: str) -> Retry:
         check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)

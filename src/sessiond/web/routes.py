@@ -38,6 +38,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     content_type: str = "application/json"
     public: bool = False
     """Answers without a key."""
+    if_match: bool = False
+    """Whether `If-Match` is a term of it though it is a POST; its handler asks for a call with that."""
     content: bool = True
     """Whether what people and agents say stands in what it takes or shows.
 
