@@ -30,13 +30,12 @@ from sessiond.integrations.langgraph_log import (
     Walk,
     append,
     append_if_there,
-    batches,
     create,
     packed,
     session_of,
     unpacked,
 )
-from sessiond.integrations.steps import Asking, Clients, Steps
+from sessiond.integrations.steps import Asking, Clients, Steps, batches
 
 try:
     from langchain_core.runnables import RunnableConfig

@@ -11,10 +11,8 @@ import re
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from sessiond.client import Event, NotFound
 from sessiond.client.call import Call
@@ -32,8 +30,6 @@ FRAMEWORK: Final = {"framework": "langgraph"}
 
 PAGE_FIRST: Final = 8  # the newest checkpoint with the writes of a few tasks
 PAGE_MAX: Final = 200  # a server ends a page at 8 MiB
-BATCH_EVENTS: Final = 500
-BATCH_BYTES: Final = 512 * 1024  # a server takes bodies of 1 MiB, unless told otherwise
 SMALL_BYTES: Final = 2048  # not worth being packed
 THREADS_MAX: Final = 10_000  # kept in mind: each is a few hundred bytes
 FLOORS_MAX: Final = 1_000
@@ -234,17 +230,3 @@ def append_if_there(thread_id: str, event: Mapping[str, Any]) -> Asking[None]:
         yield call
     except NotFound:
         return
-
-
-def batches(events: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Yield the events in pieces that a server takes in one request."""
-    batch, size = list[Mapping[str, Any]](), 0
-    for event in events:
-        bytes_more = len(msgspec.json.encode(event))
-        if batch and (size + bytes_more > BATCH_BYTES or len(batch) == BATCH_EVENTS):
-            yield batch
-            batch, size = [], 0
-        batch.append(event)
-        size += bytes_more
-    if batch:
-        yield batch

@@ -6,14 +6,19 @@ It is a generator: what it yields is a `Call`, of which it gets the answer, or s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from sessiond.client import AsyncClient, Client, SessiondError
 from sessiond.client.call import Call
 
 T = TypeVar("T")
+
+BATCH: Final = 500
+BATCH_BYTES: Final = 512 * 1024  # a server takes bodies of 1 MiB, unless told otherwise
 
 Asking = Generator[Call[Any], Any, T]
 """Calls, and what comes of them."""
@@ -91,6 +96,20 @@ class Clients:
             return await self._async_client.send(call)
         assert self._client is not None
         return await asyncio.to_thread(self._client.send, call)
+
+
+def batches(entries: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield messages or events in pieces that a server takes in one request."""
+    batch, size = list[Mapping[str, Any]](), 0
+    for entry in entries:
+        bytes_more = len(msgspec.json.encode(entry))
+        if batch and (size + bytes_more > BATCH_BYTES or len(batch) == BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += bytes_more
+    if batch:
+        yield batch
 
 
 def _send(steps: Steps[T], answer: Any) -> Call[Any] | T | None:
