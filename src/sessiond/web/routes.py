@@ -38,8 +38,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     content_type: str = "application/json"
     public: bool = False
     """Answers without a key."""
-    if_match: bool = False
-    """Whether `If-Match` is a term of it though it is a POST; its handler asks for a call with that."""
     content: bool = True
     """Whether what people and agents say stands in what it takes or shows.
 
@@ -47,6 +45,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """
     reads: bool = True
     """Whether its answer shows content that is kept, and not only what was sent: the audit log may want to know."""
+
+    versioned: bool = False
+    """Of a POST: whether If-Match guards it."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether If-Match is honoured: on every PATCH and DELETE of what has versions, and where it is said."""
+        return self.method in ("PATCH", "DELETE") or self.versioned
 
     @property
     def shows_content(self) -> bool:

@@ -109,6 +109,16 @@ ROUTES: Final = (
         body=log_shapes.MessagesIn,
         answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | CHANGES,
         reads=False,  # nothing but what its caller has just said
+        versioned=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions/{session_id}/messages/pop",
+        handler=logs.pop_message,
+        summary="Take the last message back",
+        description="It is answered, and gone; 204 where there is none. Needs `sessions:read` and `sessions:write`.",
+        answers={200: log_shapes.MessageOut, 204: None} | CHANGES,
+        versioned=True,
     ),
     Route(
         method="GET",
@@ -154,7 +164,7 @@ ROUTES: Final = (
         " it is a step that replay shows; `input`, `output` and `duration_ms` belong to one.",
         body=event_shapes.EventsIn,
         answers={201: (log_shapes.EventOut, event_shapes.EventList)} | CHANGES,
-        if_match=True,
+        versioned=True,
         reads=False,  # nothing but what its caller has just said
     ),
     Route(
