@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -28,8 +27,6 @@ from sessiond.integrations.langchain import SessiondChatMessageHistory
 from tests.serving import Tenant
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* deprecated:DeprecationWarning")
-
-SECONDS: Final = 60
 
 MESSAGES: Final[list[BaseMessage]] = [
     SystemMessage("Be kind.", additional_kwargs={"__openai_role__": "developer"}),
@@ -149,13 +146,3 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sessiond.integrations.langchain")
     with pytest.raises(ImportError, match=r"pip install 'sessiond\[langchain\]'"):
         importlib.import_module("sessiond.integrations.langchain")
-
-
-def test_nobody_is_warned_of_the_framework_s_plans() -> None:
-    use = "from sessiond.integrations.langchain import SessiondChatMessageHistory as H; from sessiond import Client"
-    making = "H('chat', Client('sd_key'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{use}; {making}"], capture_output=True, timeout=SECONDS, check=False
-    )
-
-    assert (done.returncode, done.stderr) == (0, b"")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 import operator
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Final, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -29,28 +27,12 @@ from sessiond.integrations.langgraph import SessiondSaver
 from sessiond.local import LocalTransport
 from tests.serving import Serving, Tenant
 
-SECONDS: Final = 60
-
-RESUME: Final = """
-import json, sys
-from langgraph.types import Command
-from sessiond import Client
-from sessiond.integrations.langgraph import SessiondSaver
-from tests.integrations.test_langgraph import config_of, make_graph
-
-with Client.local(sys.argv[1]) as client:
-    graph = make_graph(SessiondSaver(client))
-    asked = [each.value for each in graph.get_state(config_of("trip")).interrupts]
-    said = graph.invoke(Command(resume="yes"), config_of("trip"))["said"]
-    print(json.dumps([asked, said]))
-"""
-
 
 class State(TypedDict):
     said: Annotated[list[str], operator.add]
 
 
-def config_of(thread_id: str, **more: str) -> RunnableConfig:
+def config_of(thread_id: str, **more: Any) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", **more}}
 
 
@@ -170,23 +152,6 @@ async def test_a_graph_leaves_the_same_run_by_threads_or_coroutines_as_in_memory
     assert read_by_thread == in_coroutines
 
 
-def test_another_process_resumes_what_was_interrupted(tmp_path: Path) -> None:
-    with Client.local(tmp_path / "data.db") as client:
-        make_graph(SessiondSaver(client)).invoke({"said": ["go"]}, config_of("trip"))
-
-    done = subprocess.run(
-        [sys.executable, "-c", RESUME, str(tmp_path / "data.db")],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [["really?"], ["go", "left", "right", "go", "left", "right", "look", "ask: yes"]]
-
-
 async def test_a_client_that_waits_serves_coroutines_too(local: Client) -> None:
     graph = make_graph(SessiondSaver(local))
 
@@ -210,14 +175,22 @@ def test_the_newest_checkpoint_costs_one_request_in_a_thread_of_any_length(count
 
 
 def test_a_graph_in_a_graph_is_not_looked_for_before_its_caller(counting: Counting, local: Client) -> None:
-    graph, counts = make_graph(SessiondSaver(local)), []
-    for _ in range(6):
-        before = counting.count
-        graph.invoke({"said": ["hello"]}, config_of("t"), durability="sync")
-        graph.invoke(Command(resume="yes"), config_of("t"), durability="sync")
-        counts.append(counting.count - before)
+    saver, config = SessiondSaver(local), config_of("long")
+    for step in range(60):
+        config = saver.put(config, empty_checkpoint(), {"step": step}, {})
+    caller = config["configurable"]["checkpoint_id"]
+    inner: Any = config_of("long", checkpoint_ns="inner:task", checkpoint_map={"": caller})
+    before = counting.count
 
-    assert len(set(counts[2:])) == 1, counts
+    assert saver.get_tuple(inner) is None
+
+    assert counting.count - before == 1
+    for number in range(20):
+        saver.put_writes(config, [("said", number)], f"task {number}")
+    saver.put(inner, empty_checkpoint(), {"step": -1}, {})
+    found = saver.get_tuple(inner)
+    assert found is not None
+    assert found.metadata["step"] == -1
 
 
 def test_what_came_before_its_checkpoint_is_found_with_it(local: Client) -> None:
