@@ -152,6 +152,33 @@ async def test_a_graph_leaves_the_same_run_by_threads_or_coroutines_as_in_memory
     assert read_by_thread == in_coroutines
 
 
+def test_going_back_in_time_leads_where_it_does_in_memory(local: Client) -> None:
+    told = []
+    for saver in (SessiondSaver(local), InMemorySaver()):
+        builder = StateGraph(State)
+        builder.add_node("one", lambda state: {"said": [f"one {len(state['said'])}"]})
+        builder.add_node("two", lambda state: {"said": [f"two {len(state['said'])}"]})
+        builder.add_edge(START, "one").add_edge("one", "two").add_edge("two", END)
+        graph: Any = builder.compile(checkpointer=saver)
+        graph.invoke({"said": ["hello"]}, config_of("t"))
+        back = next(each for each in graph.get_state_history(config_of("t")) if each.next == ("two",))
+        again = graph.invoke(None, back.config)
+        changed = graph.update_state(back.config, {"said": ["no"]}, as_node="one")
+        otherwise = graph.invoke(None, changed)
+        histories = [
+            [(each.metadata["source"], each.metadata["step"], each.values, each.next) for each in history]
+            for history in (
+                graph.get_state_history(config_of("t")),
+                graph.get_state_history(config_of("t"), before=back.config),
+                graph.get_state_history(config_of("t"), filter={"source": "loop"}, limit=2),
+            )
+        ]
+        told.append((again, otherwise, graph.get_state(config_of("t")).values, histories))
+
+    assert told[0] == told[1]
+    assert told[0][2]["said"] == ["hello", "one 1", "no", "two 3"]
+
+
 async def test_a_client_that_waits_serves_coroutines_too(local: Client) -> None:
     graph = make_graph(SessiondSaver(local))
 

@@ -18,10 +18,9 @@ from contextlib import aclosing
 from typing import Any, Final, cast
 
 from sessiond.client import AsyncClient, Client, NotFound
-from sessiond.client.sessions import delete_session, list_sessions
+from sessiond.client.sessions import delete_session
 from sessiond.integrations.langgraph_log import (
     CHECKPOINT,
-    FRAMEWORK,
     REMOVED,
     WRITES,
     Found,
@@ -33,6 +32,7 @@ from sessiond.integrations.langgraph_log import (
     create,
     packed,
     session_of,
+    thread_ids,
     unpacked,
 )
 from sessiond.integrations.steps import Asking, Clients, Steps, batches
@@ -56,7 +56,6 @@ try:
 except ImportError as error:
     raise ImportError("LangGraph is not installed: pip install 'sessiond[langgraph]'", name=error.name) from error
 
-SESSIONS_PAGE: Final = 100
 STRATEGIES: Final = ("keep_latest", "delete")
 
 
@@ -67,7 +66,8 @@ class SessiondSaver(BaseCheckpointSaver[str]):
     `body_max_bytes` says otherwise) is refused with `TooLarge`. Each call raises what `sessiond.client.errors` lists; a
     session that has ended takes no more checkpoints (`Conflict`).
 
-    The newest checkpoint costs one request, however long the thread is; an older one is looked for from the end.
+    The newest checkpoint costs the same however long the thread is, as a rule one request: it is read from the log's
+    end. So is an older one, by way of all that are newer.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class SessiondSaver(BaseCheckpointSaver[str]):
         namespace = config["configurable"].get("checkpoint_ns") if config else None
         wanted = get_checkpoint_id(config) if config else None
         end = get_checkpoint_id(before) if before else None
-        threads = [_thread_of(config)] if config else (yield from _thread_ids())
+        threads = [_thread_of(config)] if config else (yield from thread_ids())
         left = limit if limit is not None else -1
         for thread_id in threads:
             walk = Walk(thread_id, self._known)
@@ -320,7 +320,7 @@ class SessiondSaver(BaseCheckpointSaver[str]):
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
         runs = {str(run_id) for run_id in run_ids}
-        for thread_id in (yield from _thread_ids()) if runs else []:
+        for thread_id in (yield from thread_ids()) if runs else []:
             here = {found.run_id for found in (yield from self._read_all(thread_id))} & runs
             if here:
                 yield from append_if_there(thread_id, {"type": REMOVED, "data": {"run_ids": sorted(map(str, here))}})
@@ -412,17 +412,6 @@ class SessiondSaver(BaseCheckpointSaver[str]):
                     chosen[key] = said["task_path"], write
         ordered = sorted(chosen.items(), key=lambda each: writes_sort_key(each[1][0], *each[0]))
         return [(key[0], write["channel"], self.serde.loads_typed(unpacked(write))) for key, (_, write) in ordered]
-
-
-def _thread_ids() -> Asking[Sequence[str]]:
-    """Return the ids of all threads of the workspace, the newest first."""
-    ids, cursor = list[str](), None
-    while True:
-        page = yield list_sessions(metadata=FRAMEWORK, limit=SESSIONS_PAGE, cursor=cursor)
-        ids += [session.metadata.get("thread_id", session.id) for session in page.data]
-        cursor = page.next_cursor
-        if cursor is None:
-            return ids
 
 
 def _thread_of(config: RunnableConfig) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sessiond.client import Event, NotFound
 from sessiond.client.call import Call
 from sessiond.client.events import append_events, list_events
-from sessiond.client.sessions import create_session, update_session
+from sessiond.client.sessions import create_session, list_sessions, update_session
 from sessiond.integrations.steps import Asking
 
 CHECKPOINT: Final = "langgraph.checkpoint"
@@ -28,7 +28,8 @@ REMOVED: Final = "langgraph.removed"
 FRAMEWORK: Final = {"framework": "langgraph"}
 """In the metadata of every thread's session, beside its `thread_id`."""
 
-PAGE_FIRST: Final = 8  # the newest checkpoint with the writes of a few tasks
+SESSIONS_PAGE: Final = 100
+PAGE_FIRST: Final = 4  # the newest checkpoint, with what a few tasks have written; each may be large
 PAGE_MAX: Final = 200  # a server ends a page at 8 MiB
 SMALL_BYTES: Final = 2048  # not worth being packed
 THREADS_MAX: Final = 10_000  # kept in mind: each is a few hundred bytes
@@ -201,6 +202,17 @@ class _Thread:
     def __init__(self) -> None:
         self.last_seq = 0
         self.floors: dict[Key, int] = {}
+
+
+def thread_ids() -> Asking[Sequence[str]]:
+    """Return the ids of all threads of the workspace, the newest first."""
+    ids, cursor = list[str](), None
+    while True:
+        page = yield list_sessions(metadata=FRAMEWORK, limit=SESSIONS_PAGE, cursor=cursor)
+        ids += [session.metadata.get("thread_id", session.id) for session in page.data]
+        cursor = page.next_cursor
+        if cursor is None:
+            return ids
 
 
 def create(thread_id: str, known: Known) -> Asking[None]:
