@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -299,18 +300,21 @@ def test_a_thread_may_have_any_name_and_stand_in_a_session_of_yours(local: Clien
     assert local.sessions.get("user:7 ü").message_count == 0
 
 
-def test_large_states_are_kept_and_copied(local: Client) -> None:
-    saver, config = SessiondSaver(local), config_of("t")
-    for step in range(3):
-        checkpoint = empty_checkpoint() | {"channel_values": {"said": str(step) * 3_000_000}}
-        config = saver.put(config, checkpoint, {"step": step}, {})
-    saver.copy_thread("t", "copy")
-    saver.delete_thread("t")
+def test_large_states_are_kept_and_copied(tenant: Tenant) -> None:
+    states = [os.urandom(1_500_000), os.urandom(100_000)]
+    with Client(tenant.key, tenant.serving.url) as client:
+        saver, config = SessiondSaver(client), config_of("t")
+        for step, state in enumerate(states):
+            config = saver.put(config, empty_checkpoint() | {"channel_values": {"said": state}}, {"step": step}, {})
+        saver.put_writes(config, [("said", state) for state in [*states, "short"]], "task")
+        saver.copy_thread("t", "copy")
+        copied = [*saver.list(config_of("copy"))]
 
-    newest = saver.get_tuple(config_of("copy"))
-
-    assert newest is not None
-    assert newest.checkpoint["channel_values"] == {"said": "2" * 3_000_000}
+        assert [each.checkpoint["channel_values"]["said"] for each in copied] == states[::-1]
+        assert [write[2] for write in copied[0].pending_writes or []] == [*states, "short"]
+        assert [(each.checkpoint, each.pending_writes) for each in saver.list(config_of("t"))] == [
+            (each.checkpoint, each.pending_writes) for each in copied
+        ]
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, local: Client) -> None:

@@ -34,6 +34,7 @@ from sessiond.integrations.langgraph_log import (
     session_of,
     thread_ids,
     unpacked,
+    whole,
 )
 from sessiond.integrations.steps import Asking, Clients, Steps, batches
 
@@ -62,9 +63,8 @@ STRATEGIES: Final = ("keep_latest", "delete")
 class SessiondSaver(BaseCheckpointSaver[str]):
     """A checkpointer: give it to `compile(checkpointer=…)`.
 
-    A checkpoint is stored whole. One that is larger, compressed, than the server takes in a request (1 MiB, unless its
-    `body_max_bytes` says otherwise) is refused with `TooLarge`. Each call raises what `sessiond.client.errors` lists; a
-    session that has ended takes no more checkpoints (`Conflict`).
+    A checkpoint is stored whole, compressed, and in pieces where it is larger than a server takes in a request. Each
+    call raises what `sessiond.client.errors` lists; a session that has ended takes no more checkpoints (`Conflict`).
 
     The newest checkpoint costs the same however long the thread is, as a rule one request: it is read from the log's
     end. So is an older one, by way of all that are newer.
@@ -180,8 +180,8 @@ class SessiondSaver(BaseCheckpointSaver[str]):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Append the source's checkpoints, and what was written for them, to the target, which is made if need be.
 
-        Other things in the source's session are not copied. It takes a request for each 512 KiB: when it fails halfway
-        the target has the older ones.
+        Other things in the source's session are not copied. All of them are held in memory. It takes a request for each
+        512 KiB: when it fails halfway the target has the older ones.
         """
         self._clients.first(self._copy_thread(source_thread_id, target_thread_id))
 
@@ -224,7 +224,7 @@ class SessiondSaver(BaseCheckpointSaver[str]):
     def _get(self, config: RunnableConfig) -> Steps[CheckpointTuple]:
         found = yield from self._find(config)
         if found is not None and not found.hidden:
-            yield self._tuple(_thread_of(config), found)
+            yield (yield from self._tuple(_thread_of(config), found))
 
     def _find(self, config: RunnableConfig) -> Asking[Found | None]:
         """Return the checkpoint that is meant: by its id also one that counts no more."""
@@ -258,9 +258,10 @@ class SessiondSaver(BaseCheckpointSaver[str]):
                     continue
                 if (wanted and found.id != wanted) or (end and found.id >= end):
                     continue
-                metadata = self.serde.loads_typed(unpacked(found.data["metadata"]))
+                told = found.data if "metadata" in found.data else (yield from whole(thread_id, found.data))
+                metadata = self._loaded(told["metadata"])
                 if all(metadata.get(name) == value for name, value in (filter or {}).items()):
-                    yield self._tuple(thread_id, found)
+                    yield (yield from self._tuple(thread_id, found))
                     left -= 1
 
     def _put(
@@ -329,8 +330,9 @@ class SessiondSaver(BaseCheckpointSaver[str]):
         events = list[dict[str, Any]]()
         for found in reversed((yield from self._read_all(str(source_thread_id)))):
             kept = {name: value for name, value in found.data.items() if name != "since"}
-            events.append({"type": CHECKPOINT, "data": kept})
-            events += [{"type": WRITES, "data": said} for said in found.writes]
+            events.append({"type": CHECKPOINT, "data": (yield from whole(str(source_thread_id), kept))})
+            for said in found.writes:
+                events.append({"type": WRITES, "data": (yield from whole(str(source_thread_id), said))})
         if events:
             yield from create(str(target_thread_id), self._known)
         for batch in batches(events):
@@ -375,7 +377,7 @@ class SessiondSaver(BaseCheckpointSaver[str]):
                 parent_id = found.parent_id if target else None
             elif found.id == parent_id:
                 parent_id = found.parent_id
-                values = self._tuple("", found)
+                values = yield from self._tuple(_thread_of(config), found)
                 for write in reversed(values.pending_writes or []):
                     if write[1] in written and write[1] not in seeds:
                         written[write[1]].append(write)
@@ -391,27 +393,34 @@ class SessiondSaver(BaseCheckpointSaver[str]):
             for channel, told in written.items()
         }
 
-    def _tuple(self, thread_id: str, found: Found) -> CheckpointTuple:
+    def _tuple(self, thread_id: str, found: Found) -> Asking[CheckpointTuple]:
         parent = found.parent_id
+        told = yield from whole(thread_id, found.data)
+        writes = []
+        for said in found.writes:
+            writes.append((yield from whole(thread_id, said)))
         return CheckpointTuple(
             config=_config(thread_id, *found.key),
-            checkpoint=self.serde.loads_typed(unpacked(found.data["checkpoint"])),
-            metadata=self.serde.loads_typed(unpacked(found.data["metadata"])),
+            checkpoint=self._loaded(told["checkpoint"]),
+            metadata=self._loaded(told["metadata"]),
             parent_config=_config(thread_id, found.namespace, parent) if parent is not None else None,
-            pending_writes=[*self._pending(found)],
+            pending_writes=[*self._pending(writes)],
         )
 
-    def _pending(self, found: Found) -> Sequence[PendingWrite]:
+    def _pending(self, writes: Sequence[Mapping[str, Any]]) -> Sequence[PendingWrite]:
         """Return what was written, in the order in which it is to be done."""
         chosen = dict[tuple[str, int], tuple[str, Mapping[str, Any]]]()
-        for said in found.writes:
+        for said in writes:
             for write in said["writes"]:
                 # A task's write counts once. Of errors, interrupts and their like, whose index is negative, the last.
                 key = said["task_id"], write["index"]
                 if key not in chosen or write["index"] < 0:
                     chosen[key] = said["task_path"], write
         ordered = sorted(chosen.items(), key=lambda each: writes_sort_key(each[1][0], *each[0]))
-        return [(key[0], write["channel"], self.serde.loads_typed(unpacked(write))) for key, (_, write) in ordered]
+        return [(key[0], write["channel"], self._loaded(write)) for key, (_, write) in ordered]
+
+    def _loaded(self, value: Mapping[str, str]) -> Any:
+        return self.serde.loads_typed(unpacked(value))
 
 
 def _thread_of(config: RunnableConfig) -> str:

@@ -14,14 +14,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from sessiond.client import Event, NotFound
 from sessiond.client.call import Call
 from sessiond.client.events import append_events, list_events
 from sessiond.client.sessions import create_session, list_sessions, update_session
-from sessiond.integrations.steps import Asking
+from sessiond.integrations.steps import BATCH_BYTES, Asking
 
 CHECKPOINT: Final = "langgraph.checkpoint"
 WRITES: Final = "langgraph.writes"
+PART: Final = "langgraph.part"
+"""A piece of a JSON object with fields of an event that is too long: that has their seqs in `parts`."""
 REMOVED: Final = "langgraph.removed"
 """Hides checkpoints before it: all but those in `keep`, or those of the runs in `run_ids`."""
 
@@ -31,7 +35,8 @@ FRAMEWORK: Final = {"framework": "langgraph"}
 SESSIONS_PAGE: Final = 100
 PAGE_FIRST: Final = 4  # the newest checkpoint, with what a few tasks have written; each may be large
 PAGE_MAX: Final = 200  # a server ends a page at 8 MiB
-SMALL_BYTES: Final = 2048  # not worth being packed
+SMALL_BYTES: Final = 2048  # not worth being compressed
+SHORT_BYTES: Final = 4096  # a field that stays where it is: ids, and metadata as a rule
 THREADS_MAX: Final = 10_000  # kept in mind: each is a few hundred bytes
 FLOORS_MAX: Final = 1_000
 
@@ -227,12 +232,44 @@ def create(thread_id: str, known: Known) -> Asking[None]:
 def append(thread_id: str, events: Sequence[Mapping[str, Any]], known: Known) -> Asking[None]:
     """Add events to the thread's log, which is created if need be: all of them, or none."""
     try:
-        appended = yield append_events(session_of(thread_id), events)
+        appended = yield from _append(thread_id, events)
     except NotFound:
         known.forget(thread_id)  # somebody has deleted it
         yield from create(thread_id, known)
-        appended = yield append_events(session_of(thread_id), events)
+        appended = yield from _append(thread_id, events)
     known.saw(thread_id, appended[-1].seq)
+
+
+def _append(thread_id: str, events: Sequence[Mapping[str, Any]]) -> Asking[list[Event]]:
+    if len(msgspec.json.encode(events)) > BATCH_BYTES:
+        shortened = []
+        for event in events:
+            shortened.append({**event, "data": (yield from _cut(thread_id, event["data"]))})
+        events = shortened
+    appended: list[Event] = yield append_events(session_of(thread_id), events)
+    return appended
+
+
+def _cut(thread_id: str, data: Mapping[str, Any]) -> Asking[dict[str, Any]]:
+    """Return an event's data without its long fields, which are in the log then."""
+    short = {name: value for name, value in data.items() if len(msgspec.json.encode(value)) <= SHORT_BYTES}
+    text = msgspec.json.encode({name: value for name, value in data.items() if name not in short}).decode()
+    seqs = list[int]()
+    for start in range(0, len(text), BATCH_BYTES):
+        piece = {"type": PART, "data": {"text": text[start : start + BATCH_BYTES]}}
+        appended = yield append_events(session_of(thread_id), [piece])
+        seqs.append(appended[0].seq)
+    return short | {"parts": seqs}
+
+
+def whole(thread_id: str, data: Mapping[str, Any]) -> Asking[dict[str, Any]]:
+    """Return an event's data with its long fields."""
+    pieces = list[str]()
+    for seq in data.get("parts", ()):
+        page = yield list_events(session_of(thread_id), type=PART, after=seq - 1, before=seq + 1)
+        pieces.append(page.data[0].data["text"])
+    long: dict[str, Any] = msgspec.json.decode("".join(pieces) or "{}")
+    return {name: value for name, value in data.items() if name != "parts"} | long
 
 
 def append_if_there(thread_id: str, event: Mapping[str, Any]) -> Asking[None]:
