@@ -336,7 +336,7 @@ RETRIED: Final = [
 CONDITIONAL: Final = [
     claim
     for claim in ASKED
-    if claim.route.method in ("PATCH", "DELETE")
+    if claim.route.guarded
     and action_of(claim) not in NEVER
     # Keys, agents, inboxes, waits and users have no versions.
     and not {"key_id", "agent_id", "inbox_id", "inboxId", "waitId", "user_id"} & set(params_of(claim))
@@ -344,6 +344,7 @@ CONDITIONAL: Final = [
 BODY: Final[Mapping[str, Mapping[str, Any]]] = {
     "create_session": {"agent_id": "a", "agentId": "a", "userName": "me", "userEmail": "me@here.example", "name": "n"},
     "append_messages": {"content": "said"},
+    "pop_message": {},
     "send_message": {"content": "said"},
     "patch_session": {"data": {"k": 1}},
     "create_key": {"name": "k"},

@@ -24,6 +24,7 @@ from sessiond.core.errors import NotFound, SessiondError, Unauthenticated, Unava
 from sessiond.core.event import (
     CALL_TOOL,
     MAIL_RECEIVED,
+    REMOVED,
     RUN_AGENT,
     RUN_ANSWERED,
     RUN_CANCEL_REQUESTED,
@@ -97,6 +98,7 @@ class Performance:
             renamed=self._renamed,
             waits=self._waits,
         )
+        self._removed = {event.seq: event.run_id for event in recording.events if event.type == REMOVED}
         self._places = deque[Place]()
         self._runs = Runs(
             self._call,
@@ -114,6 +116,7 @@ class Performance:
             "update_session": self._update,
             "complete_session": self._complete,
             "fail_session": self._fail,
+            "pop_message": self._pop,
             **self._mailing.acts,
         }
 
@@ -128,6 +131,8 @@ class Performance:
         elif action == RUN_AGENT:
             self._places.append(self._runs.place_of(event))
             await self._runs.conclude(event)
+        elif kind == REMOVED:
+            await self._runs.lost(event)
         elif kind == RUN_QUEUED:
             await self._runs.begin(event)
         elif kind == RUN_CANCEL_REQUESTED:
@@ -292,6 +297,17 @@ class Performance:
     async def _fail(self, _event: Event, body: JsonObject) -> JsonObject:
         reason = body.get("input", {}).get("reason")
         return self._seen(await sessions.fail(self._call(), self._session_id, itself, reason=reason))
+
+    async def _pop(self, _event: Event, body: JsonObject) -> JsonObject:
+        """Take an answer back that a run has given again. What somebody else said is gone, and was not said again."""
+        run_id = self._removed.get(body["seq"])
+        said = await messages.read_page(self._call(), self._session_id, descending=True, limit=1)
+        if not said.events or run_id is None or said.events[0].run_id != self._renamed.get(run_id):
+            return {}
+        if unpack_message(said.events[0].body).role != body["role"]:
+            return {}  # the run's input: it has no answer now
+        taken = (await messages.pop(self._call(), self._session_id, itself)).message
+        return {"message_id": make_event_id(MESSAGE, self._session_id, taken.seq)} if taken is not None else {}
 
     def _seen(self, session: Session, *, seq: bool = False) -> JsonObject:
         self._runs.paused = session.status is PAUSED

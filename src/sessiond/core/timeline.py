@@ -9,7 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from sessiond.core.agent import HIDDEN
-from sessiond.core.event import RUN_AGENT, RUN_TOOL_RESULT, SESSION_CREATED, SESSION_UPDATED, Event
+from sessiond.core.event import (
+    MESSAGE_REMOVED,
+    RUN_AGENT,
+    RUN_TOOL_RESULT,
+    SESSION_CREATED,
+    SESSION_UPDATED,
+    Event,
+)
 from sessiond.core.ids import MESSAGE, make_event_id
 
 TEXT_SHOWN_MAX_CHARS: Final = 4_096
@@ -82,6 +89,8 @@ def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
         return body, {"id": event.session_id}
     if event.type == SESSION_UPDATED:
         return body, {"id": event.session_id, "seq": event.seq}
+    if event.type == MESSAGE_REMOVED:
+        return {}, body
     if event.type == RUN_TOOL_RESULT:
         given = {name: body.get(name) for name in ("id", "name", "arguments")}
         return given, {"output": body.get("output"), "is_error": body.get("is_error", False)}

@@ -1,4 +1,4 @@
-"""Logs: appended to, read by page, never rewritten."""
+"""Logs: appended to, read by page. Nothing is rewritten but a message that is taken back: see `messages.py`."""
 
 from __future__ import annotations
 

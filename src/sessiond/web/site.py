@@ -238,6 +238,7 @@ class _Exchange:
         assert self.claim is not None, "one claim was settled on"
         if found.params:
             request.params = check_params(found.params)
+        request.guarded = self.claim.route.guarded
         await self._unlock(request)
         answer = await self.claim.route.handler(request)
         if isinstance(answer, Stream):

@@ -104,6 +104,8 @@ class MessagesIn(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[MessageIn] | UnsetType = UNSET
     multitask_strategy: Strategy | None = None
     start_run: bool = True
+    data: JsonObject | None = None
+    """A JSON merge patch of the session's `data`, done with it."""
 
     @property
     def batch(self) -> bool:

@@ -25,19 +25,31 @@ DELTA: Final = "run.delta"
 
 async def append_messages(request: Request) -> Answer:
     body = await request.body_as(log_shapes.MessagesIn)
+    call, session_id, said = await request.call(), request.params[0], body.parse()
+    strategy, start_run = body.multitask_strategy, body.start_run
 
-    def answer(appended: list[Event]) -> Answer:
+    def answer(appended: list[Event], *headers: tuple[str, str]) -> Answer:
         out = log_shapes.messages_out(appended)
-        return json_answer({"data": out} if body.batch else out[0], 201)
+        return json_answer({"data": out} if body.batch else out[0], 201, headers=headers)
 
-    return await messages.append(
-        await request.call(),
-        request.params[0],
-        body.parse(),
-        answer,
-        strategy=body.multitask_strategy,
-        start_run=body.start_run,
+    def answer_version(made: messages.Appended) -> Answer:
+        return answer(made.events, ("etag", made.session.etag))
+
+    if body.data is None and call.if_match is None:
+        return await messages.append(call, session_id, said, answer, strategy=strategy, start_run=start_run)
+    return await messages.append_in_hand(
+        call, session_id, said, answer_version, data=body.data, strategy=strategy, start_run=start_run
     )
+
+
+async def pop_message(request: Request) -> Answer:
+    def answer(popped: messages.Popped) -> Answer:
+        etag = ("etag", popped.session.etag)
+        if popped.message is None:
+            return Answer(204, headers=(etag,))
+        return json_answer(log_shapes.messages_out([popped.message])[0], headers=(etag,))
+
+    return await messages.pop(await request.call(), request.params[0], answer)
 
 
 async def list_messages(request: Request) -> Answer:

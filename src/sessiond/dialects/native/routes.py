@@ -105,6 +105,16 @@ ROUTES: Final = (
         body=log_shapes.MessagesIn,
         answers={201: (log_shapes.MessageOut, log_shapes.MessageList)} | CHANGES,
         reads=False,  # nothing but what its caller has just said
+        versioned=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions/{session_id}/messages/pop",
+        handler=logs.pop_message,
+        summary="Take the last message back",
+        description="It is answered, and gone; 204 where there is none. Needs `sessions:read` and `sessions:write`.",
+        answers={200: log_shapes.MessageOut, 204: None} | CHANGES,
+        versioned=True,
     ),
     Route(
         method="GET",
