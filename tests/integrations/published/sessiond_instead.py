@@ -130,9 +130,7 @@ def pytest_unconfigure() -> None:
 def _client(name: str) -> Client:
     if name not in _clients:
         place = PLACES[name]
-        _clients[name] = (
-            Client.local(place["database"]) if "database" in place else Client(place["key"], place["url"])
-        )
+        _clients[name] = Client.local(place["database"]) if "database" in place else Client(place["key"], place["url"])
     return _clients[name]
 
 
