@@ -16,6 +16,7 @@ from sessiond.cli import agents, audit, doctor, encryption, keys, routes, serve,
 from sessiond.cli.backup import backup
 from sessiond.cli.bundles import export, import_
 from sessiond.cli.erase import erase
+from sessiond.cli.mcp import mcp
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
@@ -52,6 +53,7 @@ app.command("erase")(erase)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("backup")(backup)
+app.command("mcp")(mcp)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 

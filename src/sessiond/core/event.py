@@ -60,6 +60,11 @@ STATUS_TYPES: Final = {
 }
 
 
+_KINDS: Final = (SESSION_CREATED, RUN_QUEUED, INBOX_CREATED, MAIL_RECEIVED, WAIT_CREATED, *MESSAGES)
+OWN_WORDS: Final = frozenset(kind.partition(".")[0] for kind in _KINDS) | {"messages", "removed", "sessiond"}
+"""What the types of the log's own events begin with, and may one day: no event of a client's does."""
+
+
 class Event(msgspec.Struct, frozen=True):
     """One entry as it is stored. The order of the fields is the order of the columns in `storage/sql/events.sql`."""
 
@@ -80,6 +85,11 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def is_message(self) -> bool:
         return self.type.startswith("message.")
+
+    @property
+    def of_client(self) -> bool:
+        """Whether a client has logged it in words of its own: see `core/client_event.py`."""
+        return self.type.partition(".")[0] not in OWN_WORDS
 
 
 class StoredMessage(msgspec.Struct, frozen=True):

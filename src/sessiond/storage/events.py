@@ -418,9 +418,9 @@ def _where(
     options = []
     for number, wanted in enumerate(types):
         if wanted.endswith("*"):
-            # A type is letters and dots: only `_` has a meaning for `like`, and it matches itself too.
-            options.append(f"type like :type_{number}")
-            values[f"type_{number}"] = f"{wanted[:-1]}%"
+            # Of what stands in a type only `_` has a meaning for `like`, which is any character.
+            options.append(f"type like :type_{number} escape '!'")
+            values[f"type_{number}"] = wanted[:-1].replace("_", "!_") + "%"
         else:
             options.append(f"type = :type_{number}")
             values[f"type_{number}"] = wanted
