@@ -246,7 +246,7 @@ async def test_an_async_client_is_refused_on_another_loop(tmp_path: Path) -> Non
         session = SessiondSession("chat", client)
         await session.add_items(TURN)
 
-        with pytest.raises(RuntimeError, match="give SessiondSession a Client"):
+        with pytest.raises(RuntimeError, match="a Client can be used on several"):
             await asyncio.to_thread(asyncio.run, session.get_items())
 
 

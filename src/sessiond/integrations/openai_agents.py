@@ -12,13 +12,13 @@ reads the session, and search, sees it. Whatever else an item is, a call or its 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from sessiond.client import AsyncClient, Client, Message, NotFound, Page
+from sessiond.client import AsyncClient, Client, Message
+from sessiond.integrations.log import Asker, Log, text_of
 
 try:
     from agents.memory import SessionSettings
@@ -31,9 +31,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from agents import TResponseInputItem
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 MARK: Final = "openai_agents"
 """The key of a message's metadata that says how its item is put together again.
 
@@ -41,10 +38,7 @@ MARK: Final = "openai_agents"
 item is the one part of the content. Without it the message is all there is to the item, or was said by somebody else.
 """
 
-BATCH: Final = 1_000  # as many messages as are appended together
-PAGE: Final = 1_000
 FIELDS_MAX_BYTES: Final = 16 * 1024  # metadata of a message may have 64 KiB
-TRIES: Final = 5  # to write to a session that others keep deleting
 ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 PARTS: Final = frozenset({"input_text", "input_image", "input_file", "input_audio", "output_text", "refusal"})
 """Types of parts that the framework's models read."""
@@ -87,9 +81,8 @@ class SessiondSession:
             coerce_session_settings(session_settings) if session_settings is not None else SessionSettings()
         )
         self._own = Client() if client is None else None
-        self._client: Client | AsyncClient = client if client is not None else cast(Client, self._own)
-        self._user_id, self._agent_id, self._metadata = user_id, agent_id, metadata
-        self._loop: asyncio.AbstractEventLoop | None = None
+        asker = Asker(client if client is not None else cast(Client, self._own))
+        self._log = Log(asker, session_id, user_id=user_id, agent_id=agent_id, metadata=metadata)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """Return the latest `limit` items, or all of them, the oldest first; none where there is no session.
@@ -97,27 +90,7 @@ class SessiondSession:
         Without a limit that of `session_settings` counts. What others have said in the session is an item too.
         """
         limit = resolve_session_limit(limit, self.session_settings)
-        if limit is not None and limit <= 0:
-            return []
-        newest_first = limit is not None
-        found = list[Message]()
-        cursor: str | None = None
-        try:
-            while True:
-                page: Page[Message] = await self._ask(
-                    self._client.messages.list,
-                    self.session_id,
-                    order="desc" if newest_first else "asc",
-                    limit=min(PAGE, limit - len(found)) if limit is not None else PAGE,
-                    cursor=cursor,
-                )
-                found += page.data
-                cursor = page.next_cursor
-                if cursor is None or len(found) == limit:
-                    break
-        except NotFound:
-            return []
-        return [_item_of(message) for message in (reversed(found) if newest_first else found)]
+        return [_item_of(message) for message in await self._log.read(limit)]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Add items behind those there are: all of them or none, where there are at most 1,000; else in such batches.
@@ -128,9 +101,7 @@ class SessiondSession:
             Conflict: the session has ended.
             TypeError: an item has something in it that JSON has not.
         """
-        messages = [_message_of(cast(dict[str, Any], item)) for item in items]
-        for first in range(0, len(messages), BATCH):
-            await _settled(self._append(messages[first : first + BATCH]))
+        await self._log.append([_message_of(cast(dict[str, Any], item)) for item in items])
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take back the latest item, and return it; None where there is none. Of several callers each gets another.
@@ -138,71 +109,17 @@ class SessiondSession:
         Raises:
             Conflict: the session has ended.
         """
-        try:
-            message = await _settled(self._ask(self._client.messages.pop, self.session_id))
-        except NotFound:
-            return None
+        message = await self._log.pop()
         return _item_of(message) if message is not None else None
 
     async def clear_session(self) -> None:
         """Delete the session with all that is in its log. One that does not exist is fine."""
-        try:
-            await _settled(self._ask(self._client.sessions.delete, self.session_id))
-        except NotFound:
-            return
+        await self._log.delete()
 
     def close(self) -> None:
         """Close the client that was made from the environment. One that was given is its owner's to close."""
         if self._own is not None:
             self._own.close()
-
-    async def _append(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        for _ in range(TRIES):
-            try:
-                await self._ask(self._client.messages.append_batch, self.session_id, messages, start_run=False)
-                return
-            except NotFound:
-                await self._ask(
-                    self._client.sessions.create,
-                    id=self.session_id,
-                    user_id=self._user_id,
-                    agent_id=self._agent_id,
-                    metadata=self._metadata,
-                    if_exists="return",
-                )
-        await self._ask(self._client.messages.append_batch, self.session_id, messages, start_run=False)
-
-    async def _ask(
-        self, call: Callable[P, T] | Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Make a call of either client; one that blocks is made in a thread, and so works on every loop."""
-        if isinstance(self._client, Client):
-            return cast(T, await asyncio.to_thread(call, *args, **kwargs))
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise RuntimeError(
-                "this session's AsyncClient is in use on another event loop; "
-                "give SessiondSession a Client to use it from several"
-            )
-        return await cast(Coroutine[Any, Any, T], call(*args, **kwargs))
-
-
-async def _settled(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for a change to end, also when cancelled: whoever then tries again must not do it twice."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = cancelled or error
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # else the loop complains that nobody has asked
-    raise cancelled
 
 
 def _message_of(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,13 +155,7 @@ def _readable(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]
     """Return what somebody else has said as the framework's models take it."""
     if isinstance(content, str) or all(part.get("type") in PARTS for part in content):
         return content
-    return "\n".join(_texts(content))
-
-
-def _texts(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for part in parts:
-        text = part.get("text")
-        yield text if isinstance(text, str) else msgspec.json.encode(part).decode()
+    return text_of(content)
 
 
 def _are_parts(content: object) -> bool:
