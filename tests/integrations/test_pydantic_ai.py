@@ -38,7 +38,7 @@ from sessiond import AsyncClient, Client
 from sessiond.integrations.pydantic_ai import SessiondConversationStore, append, load
 from tests.serving import Tenant
 
-PICTURES: Final = [
+PICTURES: Final[list[str | ImageUrl | BinaryImage]] = [
     *("And", ImageUrl(url="http://x/y.png")),
     *("now?", BinaryImage(data=b"\xff\0", media_type="image/png")),
 ]
@@ -308,7 +308,8 @@ async def test_a_session_that_others_have_begun_becomes_a_conversation(local: Cl
 async def test_more_messages_than_a_batch_holds_are_saved_and_forked(local: Client) -> None:
     store, messages = SessiondConversationStore(local), [_say(f"{number}") for number in range(1_200)]
 
-    await _save(store, "long", *messages)
+    entries = await _save(store, "long", *messages)
+    assert await SessiondConversationStore(local).read_entry(entries[0].id) == entries[0]
     await store.fork("long", new_conversation_id="fork")
     await store.delete("long")
 

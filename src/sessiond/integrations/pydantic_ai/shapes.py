@@ -1,8 +1,8 @@
 """Messages of Pydantic AI as messages of a session, and back.
 
 What is spoken is a part `{"type": "text", "text": …}`, for everybody to read and to search. All else stands beside it
-as the framework writes it: other parts under `part`, a part's fields under `data`, the message's own fields in a part of
-type `pydantic_ai`. What stands under `data` is not searched: names of fields and kinds are nobody's words.
+as the framework writes it: other parts under `part`, a part's fields under `data`, a message's own in a part of type
+`pydantic_ai`. What stands under `data` is not searched: names of fields and kinds are nobody's words.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +15,7 @@ from pydantic_ai.conversation_store import (
     ConversationStore,
 )
 
-from sessiond.client import AsyncClient, Client, Conflict, FoundPage, Message, NotFound, Page, PreconditionFailed
+from sessiond.client import AsyncClient, Client, Conflict, Found, FoundPage, Message, NotFound, Page, PreconditionFailed
 from sessiond.client.sessions import Session
 from sessiond.integrations.log import BATCH, PAGE, TRIES, Asker, Log, settled
 from sessiond.integrations.pydantic_ai.shapes import MARK, as_entries, entry_messages, link_of
@@ -28,6 +29,7 @@ SCOPE: Final = "pydantic_ai_scope"
 FEW: Final = 50
 SEARCH_PAGES_MAX: Final = 100  # for one entry, which is in one message and, where it was forked, in a few
 SEARCH_WORDS_MAX: Final = 32
+SEARCH_PAUSES_SECONDS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # when so much was just said that it is not all indexed
 SCOPE_MAX_BYTES: Final = 512  # longer values of metadata are kept, and not found by
 PLACES_MAX: Final = 10_000
 
@@ -65,7 +67,7 @@ class SessiondConversationStore(ConversationStore):
         """
         records = list[ConversationRecord]()
         metadata: dict[str, str | float | bool] = {MARK: True}
-        if scope is not None and len(scope.encode()) <= SCOPE_MAX_BYTES:
+        if scope is not None and len(scope.encode()) <= SCOPE_MAX_BYTES and "\0" not in scope:
             metadata[SCOPE] = scope
         cursor: str | None = None
         while limit is None or len(records) < limit:
@@ -280,18 +282,31 @@ class SessiondConversationStore(ConversationStore):
         """Return an entry, and the session that it is in.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is none, or none is found yet: the server has not come to it for seconds.
         """
         words = re.findall(r"\w+", entry_id)
+        if not 0 < len(words) <= SEARCH_WORDS_MAX:
+            raise LookupError(f"there is no entry {entry_id!r}")
+        for pause_seconds in SEARCH_PAUSES_SECONDS:
+            found, complete = await self._search_once(entry_id, f'"{" ".join(words)}"')
+            if found is not None:
+                return found.session_id, as_entries([found])[0]
+            if complete:
+                raise LookupError(f"there is no entry {entry_id!r}")
+            await asyncio.sleep(pause_seconds)
+        raise LookupError(f"the server is still indexing, and has found no entry {entry_id!r}")
+
+    async def _search_once(self, entry_id: str, q: str) -> tuple[Found | None, bool]:
+        """Return the message that is an entry, and whether all messages were looked through for it."""
         cursor: str | None = None
-        for _ in range(SEARCH_PAGES_MAX if 0 < len(words) <= SEARCH_WORDS_MAX else 0):
-            page: FoundPage = await self._ask(
-                self._client.messages.search, f'"{" ".join(words)}"', limit=100, cursor=cursor
-            )
+        complete = True
+        for _ in range(SEARCH_PAGES_MAX):
+            page: FoundPage = await self._ask(self._client.messages.search, q, limit=100, cursor=cursor)
             for found in page.data:
                 if link_of(found)[0] == entry_id:
-                    return found.session_id, as_entries([found])[0]
+                    return found, True
+            complete = complete and page.complete
             cursor = page.next_cursor
             if cursor is None:
                 break
-        raise LookupError(f"there is no entry {entry_id!r}")
+        return None, complete
