@@ -36,6 +36,18 @@ def _example(name: str, *arguments: str, environment: dict[str, str]) -> Iterato
             process.kill()
 
 
+def test_an_agent_of_the_google_adk_remembers(tmp_path: Path) -> None:
+    with _example("google_adk.py", str(tmp_path / "sessions.db"), environment=make_environment()) as example:
+        printed, complaints = example.communicate(timeout=SECONDS)
+
+    assert example.returncode == 0, complaints
+    assert printed.splitlines() == [
+        "helper: You have told me 1 things.",
+        "helper: You have told me 3 things.",
+        "4 events, {'last_answer': 'You have told me 3 things.'}",
+    ]
+
+
 def test_a_follower_and_a_writer_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/sessiond.db"
     with start(database) as first:

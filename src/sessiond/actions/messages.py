@@ -275,8 +275,7 @@ async def _append(
         now = await events.append_to(tx, replace(now, status=ACTIVE), call.append(before.id, activation()))
     agent = await queue.find_agent(tx, before) if wanted.starts else None
     if agent is None:
-        after = await events.append_to(tx, now, wanted)
-        after = await sessions.save(tx, before, replace(after, last_active_at_us=wanted.at_us))
+        after = await sessions.save(tx, before, await events.append_to(tx, now, wanted))
         return Appended(_as_events(wanted, now.last_seq + 1), after)
     by, entries = call.author, wanted.entries
     now, ended = await queue.make_way(tx, by, now, strategy)

@@ -22,7 +22,7 @@ from sessiond.core.bundle_records import (
 )
 from sessiond.core.client_event import STEP_FIELDS, check_type
 from sessiond.core.errors import InvalidInput, TooLarge
-from sessiond.core.event import MAIL_RECEIVED, MESSAGE_TYPES, OWN_WORDS, RUN_QUEUED, RUN_TEXT
+from sessiond.core.event import MAIL_RECEIVED, MESSAGE_TYPES, RUN_QUEUED, RUN_TEXT, is_of_client
 from sessiond.core.ids import parse_id
 from sessiond.core.limits import (
     DATA_MAX_BYTES,
@@ -143,7 +143,7 @@ def _check_event(record: EventRecord) -> None:
         if not isinstance(said, Message) or MESSAGE_TYPES[said.role] != record.kind:
             raise InvalidInput("its kind is not that of its role", field="kind")
         check_content(said.content, "content")
-    if record.kind.partition(".")[0] not in OWN_WORDS:
+    if is_of_client(record.kind):
         check_type(record.kind, "kind")
         if not all(isinstance(said.get(name, {}), dict) for name in STEP_FIELDS if record.action is not None):
             raise InvalidInput("its input and output must be objects", field="body")

@@ -8,14 +8,14 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from sessiond.client import AsyncClient, Client, Message, NotFound, Page
+from sessiond.client import AsyncClient, Client, Message, NotFound, Page, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 BATCH: Final = 1_000  # as many messages as are appended together
 PAGE: Final = 1_000
-TRIES: Final = 5  # to write to a session that others keep deleting
+TRIES: Final = 5  # to write to a session that others change or delete meanwhile
 
 
 class Asker:
@@ -114,20 +114,29 @@ class Log:
             return
 
     async def _append(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        for _ in range(TRIES):
+        for attempt in range(1, TRIES + 1):
             try:
                 await self._ask(self._client.messages.append_batch, self.session_id, messages, start_run=False)
                 return
             except NotFound:
-                await self._ask(
-                    self._client.sessions.create,
-                    id=self.session_id,
-                    user_id=self._user_id,
-                    agent_id=self._agent_id,
-                    metadata=self._metadata,
-                    if_exists="return",
-                )
+                pass
+            try:
+                await self._create()
+            except Unavailable:
+                # The client has tried for seconds. It takes longer when a very long log was deleted under this id.
+                if attempt == TRIES:
+                    raise
         await self._ask(self._client.messages.append_batch, self.session_id, messages, start_run=False)
+
+    async def _create(self) -> None:
+        await self._ask(
+            self._client.sessions.create,
+            id=self.session_id,
+            user_id=self._user_id,
+            agent_id=self._agent_id,
+            metadata=self._metadata,
+            if_exists="return",
+        )
 
 
 async def settled(change: Coroutine[Any, Any, T]) -> T:

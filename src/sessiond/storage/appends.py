@@ -35,6 +35,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
         return sum(entry.is_message for entry in self.entries)
 
     @property
+    def active(self) -> bool:
+        """Whether somebody said or did something: a message, or an event of a client."""
+        return any(entry.is_message or entry.of_client for entry in self.entries)
+
+    @property
     def largest(self) -> int:
         return max(len(entry.body) for entry in self.entries)
 

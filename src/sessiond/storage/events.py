@@ -50,7 +50,7 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
         log_bytes=session.log_bytes + append.size,
         largest_bytes=max(session.largest_bytes, append.largest),
         updated_at_us=append.at_us,
-        last_active_at_us=append.at_us if append.messages else session.last_active_at_us,
+        last_active_at_us=append.at_us if append.active else session.last_active_at_us,
     )
 
 

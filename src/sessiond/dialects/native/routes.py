@@ -164,8 +164,8 @@ ROUTES: Final = (
         " it is a step that replay shows; `input`, `output` and `duration_ms` belong to one.",
         body=event_shapes.EventsIn,
         answers={201: (log_shapes.EventOut, event_shapes.EventList)} | CHANGES,
-        versioned=True,
         reads=False,  # nothing but what its caller has just said
+        versioned=True,
     ),
     Route(
         method="GET",
