@@ -114,6 +114,10 @@ class Client:
         with stack:
             yield from opened.chunks
 
+    def send(self, call: Call[T]) -> T:
+        """Send a call that a function of `sessiond.client` has made, as `sessions.create_session`."""
+        return self._carrier.send(call)
+
     def close(self) -> None:
         """Let go of connections, or of the database. Streams that other threads read end with `ClientClosed`."""
         self._carrier.transport.close()
@@ -181,6 +185,10 @@ class AsyncClient:
         async with stack:
             async for chunk in opened.chunks:
                 yield chunk
+
+    async def send(self, call: Call[T]) -> T:
+        """As `Client.send`."""
+        return await self._carrier.send(call)
 
     async def close(self) -> None:
         """Let go of connections, or of the database."""
