@@ -48,6 +48,7 @@ else:
     raise AssertionError("it went on")
 """
 FORKED = """
+warnings.simplefilter("ignore", DeprecationWarning)  # that forks of threads may stop: not this one
 client = Client.local(path)
 client.sessions.create(id="kept")
 child = os.fork()
@@ -90,7 +91,7 @@ def test_a_program_that_ends_somehow_ends_at_once_without_a_word_and_keeps_what_
     program: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "its %41 data.db"
-    imports = "import asyncio, os, signal, sys, threading, time\nfrom sessiond import AsyncClient, Client\n"
+    imports = "import asyncio, os, signal, sys, threading, time, warnings\nfrom sessiond import AsyncClient, Client\n"
     imports += "from sessiond.client import ClientClosed\n"
 
     done = _run(f"{imports}path = {str(path)!r}\n{program}", "-W", "error", environment=make_environment())

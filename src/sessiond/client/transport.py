@@ -254,6 +254,5 @@ def _request(terms: Terms, call: Call[Any]) -> dict[str, Any]:
 
 def _wake(answer: httpx2.Response) -> None:
     """End a stream that another thread may be reading: closing its socket would leave that thread waiting."""
-    connection = answer.extensions["network_stream"].get_extra_info("socket")
-    with suppress(OSError, AttributeError):  # ended by itself meanwhile
-        connection.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # ended by itself meanwhile
+        answer.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
