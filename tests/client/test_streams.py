@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from sessiond import AsyncClient, Client
-from sessiond.client import Event, UnexpectedAnswer
-from sessiond.client.following import Tail
+from sessiond.client import ApiError, ConnectionFailed, Event, UnexpectedAnswer
+from sessiond.client.call import Response
+from sessiond.client.following import Patience, Tail
 from tests.client.breaking import Cutter, answer, open_broken, open_cutter
 from tests.program import open_program
 from tests.serving import Tenant
@@ -151,3 +152,19 @@ def test_what_is_no_stream_is_not_followed_for_ever() -> None:
         pytest.raises(UnexpectedAnswer, match="Status 200, text/html"),
     ):
         next(client.sessions.stream("s"))
+
+
+def test_a_follower_that_got_on_is_back_at_once_and_others_take_their_time() -> None:
+    tail, lost = Tail("/v1/sessions/s/stream", after=0), ConnectionFailed("lost")
+    patience = Patience(tail)
+
+    waits = [patience.after(lost) for _ in range(12)]
+    tail.feed(b'id: 1\ndata: {"id":"e","seq":1,"type":"t","created_at":"2026-01-01T00:00:00Z","actor":"k"}\n\n')
+
+    assert waits[0] <= 0.3
+    assert 5 <= waits[-1] <= 15
+    assert patience.after(lost) == 0
+    assert patience.after(None) <= 0.3
+    refused = ApiError(Response(404, {}))
+    with pytest.raises(ApiError):
+        patience.after(refused)

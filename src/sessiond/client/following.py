@@ -25,7 +25,7 @@ from sessiond.client.events import Event
 from sessiond.client.resource import AsyncCarrier, Carrier
 from sessiond.client.retrying import AGAIN, backoff_seconds
 
-GIVE_UP_SECONDS: Final = 300.0  # without a byte: whatever was restarted is back by then, or needs somebody
+GIVE_UP_SECONDS: Final = 300.0  # without a good connection: whatever was restarted is back by then, or needs somebody
 GOOD_SECONDS: Final = 5.0  # a connection that has lasted so long was good, though nothing happened in it
 STREAM: Final = "text/event-stream"
 SILENCE_SECONDS: Final = 60.0  # servers say something every 15 s: who says nothing for so long is gone
@@ -114,12 +114,12 @@ class Tail:
 
 
 class Patience:
-    """How long a follower has gone without a byte, and how often it has tried since it got on."""
+    """For how long, and how often, a follower has not got on."""
 
     def __init__(self, tail: Tail) -> None:
         self._tail = tail
         self._after = tail.after
-        self._begun = self._heard = time.monotonic()
+        self._begun = self._heard = self._since = time.monotonic()
         self._tries = 0
 
     def heard(self) -> None:
@@ -133,14 +133,14 @@ class Patience:
         """
         if isinstance(error, ApiError) and error.status not in AGAIN:
             raise error
-        if self._tail.after > self._after:
-            self._after, self._tries, self._begun = self._tail.after, 0, time.monotonic()
-            return 0.0
-        self._tries = 1 if self._heard - self._begun > GOOD_SECONDS else self._tries + 1
-        if time.monotonic() - self._heard > GIVE_UP_SECONDS:
+        now, got_on = time.monotonic(), self._tail.after > self._after
+        if got_on or self._heard - self._begun > GOOD_SECONDS:
+            self._after, self._tries, self._since = self._tail.after, 0, now
+        if now - self._since > GIVE_UP_SECONDS:
             raise error or ConnectionFailed("the stream ends again and again")
-        wait_seconds = backoff_seconds(self._tries)
-        self._begun = time.monotonic() + wait_seconds
+        self._tries += not got_on
+        wait_seconds = backoff_seconds(self._tries) if self._tries else 0.0
+        self._begun = now + wait_seconds
         return wait_seconds
 
 
