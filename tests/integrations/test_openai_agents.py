@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond import AsyncClient, Client
-from sessiond.client import Conflict
+from sessiond.client import Conflict, TooLarge
 from sessiond.integrations.openai_agents import SessiondSession
 from tests.serving import Tenant
 
@@ -136,6 +136,17 @@ async def test_more_items_than_a_batch_holds_stay_in_order(local: Client) -> Non
 
     assert await session.get_items() == items
     assert await session.get_items(1_500) == items[-1_500:]
+
+
+async def test_items_that_are_too_much_for_one_request_are_added_in_several(client: Client) -> None:
+    items: list[Any] = [{**RESULT, "call_id": f"call_{number}", "output": "x" * 300_000} for number in range(4)]
+    session = SessiondSession("large", client)
+
+    await session.add_items(items)
+
+    assert await session.get_items() == items
+    with pytest.raises(TooLarge):
+        await session.add_items([{"role": "user", "content": "x" * 1_100_000}])
 
 
 async def test_of_a_batch_with_something_that_is_not_json_nothing_is_added(local: Client) -> None:

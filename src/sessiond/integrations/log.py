@@ -8,7 +8,8 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from sessiond.client import AsyncClient, Client, Message, NotFound, Page, Unavailable
+from sessiond.client import AsyncClient, Client, Message, NotFound, Page, TooLarge, Unavailable
+from sessiond.integrations.steps import batches
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,15 +86,24 @@ class Log:
     async def append(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Append messages, at most 1,000 of them in one transaction, and start no run.
 
-        The session is created where there is none. When this is cancelled, it waits for what became of the batch that
+        What is larger than a server takes in a request is appended in smaller batches. The session is created where
+        there is none. When this is cancelled, it waits for what became of the batch that
         is under way.
 
         Raises:
             Conflict: the session has ended.
+            TooLarge: one message is more than a server takes in a request.
             TypeError: a message has something in it that JSON has not.
         """
         for first in range(0, len(messages), BATCH):
-            await settled(self._append(messages[first : first + BATCH]))
+            batch = messages[first : first + BATCH]
+            try:
+                await settled(self._append(batch))
+            except TooLarge:
+                if len(batch) == 1:
+                    raise
+                for smaller in batches(batch):
+                    await settled(self._append(smaller))
 
     async def pop(self) -> Message | None:
         """Take the last message back, and return it; None where there is none.

@@ -93,12 +93,14 @@ class SessiondSession:
         return [_item_of(message) for message in await self._log.read(limit)]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Add items behind those there are: all of them or none, where there are at most 1,000; else in such batches.
+        """Add items behind those there are: all of them or none, up to 1,000 and what a server takes in a request.
 
-        They are on disk when this returns. When it is cancelled, it still waits for what became of them.
+        More are added in several batches. They are on disk when this returns. When it is cancelled, it still waits for
+        what became of them.
 
         Raises:
             Conflict: the session has ended.
+            TooLarge: one item is more than the server takes in a request.
             TypeError: an item has something in it that JSON has not.
         """
         await self._log.append([_message_of(cast(dict[str, Any], item)) for item in items])

@@ -28,12 +28,14 @@ async def append(
     user_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append messages to a session, such as `result.new_messages()`; all or none, where there are at most 1,000.
+    """Append messages to a session, such as `result.new_messages()`.
 
-    The session is created where there is none, with `user_id` and `metadata`. They are on disk when this returns.
+    All or none, up to 1,000 and what a server takes in a request; more go in several batches. The session is created
+    where there is none, with `user_id` and `metadata`. They are on disk when this returns.
 
     Raises:
         Conflict: the session has ended.
+        TooLarge: one message is more than the server takes in a request.
     """
     log = Log(Asker(client), session_id, user_id=user_id, metadata=metadata)
     await log.append(messages_of(messages))
