@@ -154,6 +154,14 @@ def test_what_is_no_stream_is_not_followed_for_ever() -> None:
         next(client.sessions.stream("s"))
 
 
+def test_a_follower_stays_away_for_as_long_as_the_server_wants() -> None:
+    patience = Patience(Tail("/v1/sessions/s/stream", after=0))
+
+    assert patience.after(ApiError(Response(503, {"retry-after": "7"}))) == 7
+    with pytest.raises(ApiError):
+        patience.after(ApiError(Response(429, {"retry-after": "3600"})))
+
+
 def test_a_follower_that_got_on_is_back_at_once_and_others_take_their_time() -> None:
     tail, lost = Tail("/v1/sessions/s/stream", after=0), ConnectionFailed("lost")
     patience = Patience(tail)

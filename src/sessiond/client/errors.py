@@ -72,12 +72,13 @@ class ApiError(SessiondError):
         """What the server objects to: a field of the body, a parameter, or a header."""
         self.request_id: Final = problem.request_id or response.headers.get("x-request-id")
         """What the server's log calls this request."""
-        self._response = Response(response.status, dict(response.headers), response.body)
+        self.response: Final = Response(response.status, dict(response.headers), response.body)
+        """The whole answer, as it came."""
         said = problem.detail or problem.title
         super().__init__(f"{said} (status {self.status}, request {self.request_id or 'unknown'})")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._response,)  # so that it gets out of a pool of processes
+        return type(self), (self.response,)  # so that it gets out of a pool of processes
 
 
 class InvalidInput(ApiError):

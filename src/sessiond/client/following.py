@@ -23,7 +23,7 @@ from sessiond.client.errors import (
 )
 from sessiond.client.events import Event
 from sessiond.client.resource import AsyncCarrier, Carrier
-from sessiond.client.retrying import AGAIN, backoff_seconds
+from sessiond.client.retrying import AGAIN, PATIENCE_SECONDS, asked_for, backoff_seconds
 
 GIVE_UP_SECONDS: Final = 300.0  # without a good connection: whatever was restarted is back by then, or needs somebody
 GOOD_SECONDS: Final = 5.0  # a connection that has lasted so long was good, though nothing happened in it
@@ -131,7 +131,8 @@ class Patience:
         Raises:
             SessiondError: that error, if it is for good, or it has been too long.
         """
-        if isinstance(error, ApiError) and error.status not in AGAIN:
+        asked = asked_for(error.response) if isinstance(error, ApiError) else None
+        if isinstance(error, ApiError) and (error.status not in AGAIN or (asked or 0) > PATIENCE_SECONDS):
             raise error
         now, got_on = time.monotonic(), self._tail.after > self._after
         if got_on or self._heard - self._begun > GOOD_SECONDS:
@@ -140,6 +141,8 @@ class Patience:
             raise error or ConnectionFailed("the stream ends again and again")
         self._tries += not got_on
         wait_seconds = backoff_seconds(self._tries) if self._tries else 0.0
+        if asked is not None:
+            wait_seconds = max(asked, wait_seconds)
         self._begun = now + wait_seconds
         return wait_seconds
 

@@ -60,7 +60,7 @@ class Attempts:
         if response.status == 404 and call.method == "DELETE" and call.read is reads_nothing and self._unsure:
             return Done(call.read(response))  # it was there, and our first try removed it
         self._tries += 1
-        wait = _asked_for(response)
+        wait = asked_for(response)
         if response.status not in AGAIN or self._tries > self._retries or (wait or 0) > PATIENCE_SECONDS:
             raise error_of(response)
         return wait if wait is not None else backoff_seconds(self._tries)
@@ -92,7 +92,7 @@ def understood(call: Call[T], response: Response) -> T:
         raise unexpected(response) from error
 
 
-def _asked_for(response: Response) -> float | None:
+def asked_for(response: Response) -> float | None:
     """Return how many seconds a server wants to be left alone. It says so, or names a moment; None if neither."""
     said = response.headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit():
