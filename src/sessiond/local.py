@@ -45,9 +45,11 @@ class SiteTransport:
 
     sure = True
 
-    def __init__(self, site: Site, headers: dict[str, str]) -> None:
+    def __init__(self, site: Site, headers: dict[str, str], *, address: str = "") -> None:
+        """`address` is where whoever asks is, for the log and the audit log; empty in this process."""
         self._site = site
         self._headers = _encoded(headers)
+        self._client = (address, 0) if address else None
         self._under_way = dict[asyncio.Task[None], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
@@ -93,7 +95,7 @@ class SiteTransport:
             "raw_path": raw_path,
             "query_string": query.encode(),
             "headers": [*self._headers, *_encoded(call.headers)] if call.headers else self._headers,
-            "client": None,
+            "client": self._client,
             "server": ("localhost", 0),
         }
 
@@ -430,6 +432,8 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _settings(database: str | Path) -> Settings:
+    if database == ":memory:":
+        raise SettingsError("a database in memory is not supported: name a file, in a temporary directory for instance")
     url = database if isinstance(database, str) and "://" in database else f"sqlite:///{quote(os.fspath(database))}"
     return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
 

@@ -13,6 +13,7 @@ import pytest
 
 from sessiond import AsyncClient, Client
 from sessiond.client import ClientClosed, ConnectionFailed, SessiondError
+from sessiond.core.caller import Scope
 from sessiond.local import SiteTransport
 from tests.cli.program import make_environment
 from tests.serving import Tenant
@@ -205,6 +206,18 @@ def test_many_threads_share_a_client_and_two_processes_a_file(tmp_path: Path) ->
     assert [event.seq for event in told] == list(range(1, 2 + 5 * each))
 
 
+def test_the_audit_log_has_the_address_of_whoever_asks_through_a_servers_site(tenant: Tenant) -> None:
+    key = tenant.make_key(scopes=frozenset(Scope)).key
+
+    async def ask() -> str | None:
+        headers = {"authorization": f"Bearer {key}"}
+        async with AsyncClient(transport=SiteTransport(tenant.serving.site, headers, address="192.0.2.7")) as other:
+            await other.keys.create(name="made there")
+            return (await other.audit.list(event="createKey", limit=1)).data[0].address
+
+    assert tenant.serving.run(ask()) == "192.0.2.7"
+
+
 def test_whoever_asks_a_servers_site_and_closes_leaves_its_streams_open(tenant: Tenant) -> None:
     # As a server does for its assistants: each request has a client of its own.
     async def ask() -> str:
@@ -227,6 +240,7 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path, "directory"),
         ("postgresql://nobody@127.0.0.1:1/none", "PostgreSQL"),
         ("mysql://there", "sqlite:///"),
+        (":memory:", "in memory"),
     ]
     for database, said in cases:
         with pytest.raises(SessiondError, match=said):

@@ -100,7 +100,7 @@ def _client_of(context: Any) -> AsyncClient:
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     if request.credential is not None:
         headers["authorization"] = request.credential
-    return AsyncClient(transport=SiteTransport(request.site, headers))
+    return AsyncClient(transport=SiteTransport(request.site, headers, address=request.address))
 
 
 class _Answered:
