@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from traceback import TracebackException
+from typing import cast
 
 import pytest
 
@@ -211,6 +213,19 @@ def test_what_cannot_work_is_said_before_anything_is_sent(
     for kind in (Client, AsyncClient):
         with pytest.raises(SessiondError, match=said):
             kind(key, url)
+
+
+def test_a_traceback_with_the_arguments_of_each_call_does_not_show_the_key() -> None:
+    for seconds in (1.0, cast(float, "soon")):
+        with (
+            Client("sd_secret", "http://127.0.0.1:1", retries=0, timeout_seconds=seconds) as client,
+            pytest.raises((ConnectionFailed, TypeError)) as caught,
+        ):
+            client.sessions.get("s")
+
+        shown = "".join(TracebackException.from_exception(caught.value, capture_locals=True).format())
+        assert "127.0.0.1:1" in shown
+        assert "sd_secret" not in shown
 
 
 def test_the_environment_says_where_and_through_what(monkeypatch: pytest.MonkeyPatch) -> None:

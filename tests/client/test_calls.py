@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -244,3 +244,13 @@ def test_an_id_that_would_lead_elsewhere_is_refused_before_it_is_sent(local: Cli
             local.sessions.delete(wrong)
     with pytest.raises(NotFound):
         local.sessions.get("../sessions")
+
+
+def test_what_is_no_id_and_no_header_is_refused_in_words_before_it_is_sent(local: Client) -> None:
+    session = local.sessions.create()
+    with pytest.raises(TypeError, match="an id is a str, not Session"):
+        local.messages.append(cast(Any, session), "Hello?")
+    with pytest.raises(ValueError, match="idempotency_key must be printable ASCII"):
+        local.messages.append(session.id, "Hello?", idempotency_key="für Ada")
+    with pytest.raises(ValueError, match="if_match must be printable ASCII"):
+        local.sessions.update(session.id, name="x", if_match="1\n2")

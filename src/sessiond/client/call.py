@@ -71,9 +71,12 @@ def path_of(*segments: str) -> str:
     """Return a path below `/v1`; a segment may be any text that an id may be.
 
     Raises:
+        TypeError: an id is not a text, but what it is the id of, or None.
         ValueError: no id is like that, and the path would be another's.
     """
     for segment in segments:
+        if not isinstance(segment, str):
+            raise TypeError(f"an id is a str, not {type(segment).__name__}")
         if segment in ("", ".", ".."):
             raise ValueError(f"{segment!r} is no id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
@@ -101,12 +104,16 @@ def patch_of(**fields: Any) -> bytes:
 
 
 def headers_of(*, idempotency_key: str | None = None, if_match: str | None = None) -> dict[str, str]:
-    """Return the headers that say on which terms something is to be done."""
+    """Return the headers that say on which terms something is to be done.
+
+    Raises:
+        ValueError: one has what no header can have.
+    """
     headers = {}
     if idempotency_key is not None:
-        headers["idempotency-key"] = idempotency_key
+        headers["idempotency-key"] = _header("idempotency_key", idempotency_key)
     if if_match is not None:
-        headers["if-match"] = if_match
+        headers["if-match"] = _header("if_match", if_match)
     return headers
 
 
@@ -124,6 +131,12 @@ def reads_nothing(_response: Response) -> None:
 
 def include_of(*, total: bool) -> str | None:
     return "total" if total else None
+
+
+def _header(name: str, value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{name} must be printable ASCII, not {value!r}")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -38,6 +38,9 @@ class Terms(Struct, frozen=True, kw_only=True):
     """How long the server may be silent before it is given up."""
     ssl_context: ssl.SSLContext | None
 
+    def __repr__(self) -> str:
+        return f"Terms(url={self.url!r})"  # test runners and crash reporters show arguments, and headers have the key
+
 
 class Transport(Protocol):
     """Gets one request to a server, once.
