@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from sessiond import AsyncClient, Client
 from sessiond.client import Delta, WaitCancelled
+from tests.client.breaking import answer, open_broken
 from tests.client.test_calls import KINDS
 from tests.client.using import Using
 from tests.serving import Tenant
@@ -48,6 +50,17 @@ async def test_a_code_that_comes_while_it_is_waited_for_is_returned(
     closing: Any = made.close()
     if closing is not None:
         await closing
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_answers_at_once_is_not_asked_again_and_again(kind: type[Client | AsyncClient]) -> None:
+    wait = b'{"id":"w","type":"timer","status":"%s","created_at":"2026-01-01T00:00:00Z"}'
+    told = [answer(200, wait % status) for status in (b"pending", b"completed")]
+    with open_broken(*told) as broken:
+        began, made = time.monotonic(), kind("sd_x", broken.url)
+        assert (await Using(made).call("waits.wait_for", "w")).ended
+        assert time.monotonic() - began >= 0.9
+        await Using(made).call("close")
 
 
 async def test_a_code_is_waited_for_in_this_process(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from sessiond import AsyncClient, Client
 from sessiond.core.caller import Scope
-from tests.serving import Tenant
+from sessiond.storage.open import migrate
+from tests.serving import Tenant, open_serving
 
 EVERYTHING = {
     "list_sessions",
@@ -130,3 +132,33 @@ def test_nobody_gets_in_without_a_key(tenant: Tenant) -> None:
     assert refused.status_code == 401
     assert refused.json()["title"] == "Unauthenticated"
     assert other.status_code == 405
+
+
+def test_what_an_assistant_waits_for_ends_with_the_server(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/served.db"
+    asyncio.run(migrate(database))
+
+    async def stop() -> None:
+        serving.site.close_streams()
+
+    with open_serving(database) as serving:
+        tenant = serving.make_tenant()
+        with Client(tenant.key, serving.url) as client, tenant.client() as caller, ThreadPoolExecutor(1) as pool:
+            session = client.sessions.create()
+            inbox = client.inboxes.create(session_id=session.id)
+            arguments = {"inbox_id": inbox.id, "timeout_seconds": 300}
+            call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+            waiting = pool.submit(
+                caller.post,
+                "/mcp",
+                json=call | {"params": {"name": "wait_for_code", "arguments": arguments}},
+                headers={"Accept": "application/json, text/event-stream"},
+            )
+            with closing(client.sessions.stream(session.id)) as events:
+                assert any(event.type == "wait.created" for event in events)
+
+            serving.run(stop())
+
+            answer = waiting.result(10)
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the server is shutting down"

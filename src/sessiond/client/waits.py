@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
@@ -17,6 +19,7 @@ from sessiond.client.resource import Async, Iterated, Method, P, Sync
 WaitType = Literal["email", "otp", "magic_link", "password_reset", "approval", "event", "timer", "webhook"]
 
 HELD_SECONDS: Final = 60.0  # each asking; proxies cut what is silent for longer
+AGAIN_SECONDS: Final = 1.0  # and not more often
 MAIL_SECONDS: Final = 120.0  # mail that takes longer is not coming
 
 
@@ -304,9 +307,12 @@ class Waits(Sync, WaitCalls):
             TimedOut: it has timed out.
             WaitCancelled: it was cancelled.
         """
-        while not (wait := self.get(wait_id, wait_seconds=HELD_SECONDS)).ended:
-            pass
-        return _completed(wait)
+        while True:
+            asked = time.monotonic()
+            wait = self.get(wait_id, wait_seconds=HELD_SECONDS)
+            if wait.ended:
+                return _completed(wait)
+            time.sleep(_pause_seconds(asked))
 
 
 class AsyncWaits(Async, WaitCalls):
@@ -314,9 +320,12 @@ class AsyncWaits(Async, WaitCalls):
 
     async def wait_for(self, wait_id: str) -> Wait:
         """Return as `Waits.wait_for`."""
-        while not (wait := await self.get(wait_id, wait_seconds=HELD_SECONDS)).ended:
-            pass
-        return _completed(wait)
+        while True:
+            asked = time.monotonic()
+            wait = await self.get(wait_id, wait_seconds=HELD_SECONDS)
+            if wait.ended:
+                return _completed(wait)
+            await asyncio.sleep(_pause_seconds(asked))
 
 
 class _Terms(Struct, frozen=True):
@@ -331,6 +340,11 @@ class _Terms(Struct, frozen=True):
 
     def fields(self) -> dict[str, Any]:
         return msgspec.structs.asdict(self)
+
+
+def _pause_seconds(asked: float) -> float:
+    """Return after how long to ask again: a server that is being stopped answers at once."""
+    return max(0.0, AGAIN_SECONDS - (time.monotonic() - asked))
 
 
 def _completed(wait: Wait) -> Wait:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from sessiond.client import AsyncClient
+from sessiond.core.errors import Unavailable
 from sessiond.local import SiteTransport
 from sessiond.web.answers import Answer
 from sessiond.web.asgi import Message
@@ -22,6 +23,7 @@ from sessiond.web.routes import Route
 PATH: Final = "/mcp"
 HEADERS: Final = ("storage-key", "x-request-id")
 """What is handed on of a request to those that its tools make, beside who asks."""
+LOOK_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
@@ -64,7 +66,14 @@ class _Wire:
             return {"type": "http.request", "body": body, "more_body": False}
 
         scope = request.scope | {"sessiond.request": request}
-        await self._handler(scope, receive, answered.send)
+        handling = asyncio.create_task(self._handler(scope, receive, answered.send))
+        try:
+            while not (await asyncio.wait({handling}, timeout=LOOK_SECONDS))[0]:
+                await _check_wanted(request)
+        finally:
+            handling.cancel()
+            await asyncio.wait({handling})
+        handling.result()
         return answered.whole()
 
     async def close(self) -> None:
@@ -92,6 +101,13 @@ class _Wire:
         with suppress(asyncio.CancelledError):
             await waiting
         return manager.handle_request
+
+
+async def _check_wanted(request: Request) -> None:
+    """Raise unless somebody still waits for what a tool does, which may be minutes, and the server goes on."""
+    if await request.hung_up():
+        raise Unavailable("the client went away")
+    await request.site.still_allowed(request)
 
 
 def _client_of(context: Any) -> AsyncClient:
