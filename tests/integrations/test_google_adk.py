@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from google.adk.agents import BaseAgent
@@ -27,7 +27,7 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from google.adk.sessions.database_session_service import DatabaseSessionService
 from google.genai import types
 
-from sessiond import AsyncClient
+from sessiond import AsyncClient, Client
 from sessiond.integrations.google_adk import SessiondSessionService
 from tests.serving import TLS, Tenant
 
@@ -545,6 +545,11 @@ async def test_a_long_session_is_read_page_by_page(service: BaseSessionService, 
     assert _said(await _get(service, session)) == [("user", str(number)) for number in range(1010)]
     recent = await _get(service, session, num_recent_events=1005)
     assert _said(recent) == [("user", str(number)) for number in range(5, 1010)]
+
+
+def test_a_client_that_cannot_be_awaited_is_refused_at_once() -> None:
+    with Client("sd_x", "http://127.0.0.1:1") as client, pytest.raises(TypeError, match="give an AsyncClient"):
+        SessiondSessionService(cast(Any, client))
 
 
 def test_without_the_framework_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

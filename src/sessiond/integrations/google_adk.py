@@ -86,6 +86,13 @@ class SessiondSessionService(BaseSessionService):
     """
 
     def __init__(self, client: AsyncClient) -> None:
+        """Keep sessions where the client says.
+
+        Raises:
+            TypeError: it is no `AsyncClient`.
+        """
+        if not isinstance(client, AsyncClient):
+            raise TypeError(f"give an AsyncClient, whose calls can be awaited, not a {type(client).__name__}")
         self._client = client
         self._appending = WeakValueDictionary[str, asyncio.Lock]()
         """By session: those who hold the same one append in turn, each to the version that the one before has made."""
