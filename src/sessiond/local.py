@@ -91,8 +91,10 @@ class AsyncLocalTransport:
 
     sure = True
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
-        self._settings = _settings(database)
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
+        self._settings = _settings(database, run_agents=run_agents)
         self._workspace = workspace
         self._storage_key = storage_key
         self._opening = asyncio.Lock()
@@ -147,7 +149,9 @@ class LocalTransport:
 
     sure = True
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         """Open the database.
 
         Raises:
@@ -157,7 +161,7 @@ class LocalTransport:
         # Not to be waited for at the end of the program: `close` is, which the interpreter calls before.
         self._thread = threading.Thread(target=self._loop.run_forever, name="sessiond", daemon=True)
         self._thread.start()
-        self._transport = self._run(_made(database, workspace, storage_key))
+        self._transport = self._run(_made(database, workspace, storage_key, run_agents=run_agents))
         atexit.register(self.close)
         try:
             self._run(self._transport.open())
@@ -251,17 +255,20 @@ class _Exchange:
                 await self._came.wait()
 
 
-async def _made(database: str | Path, workspace: str, storage_key: str | None) -> AsyncLocalTransport:
-    return AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+async def _made(
+    database: str | Path, workspace: str, storage_key: str | None, *, run_agents: bool
+) -> AsyncLocalTransport:
+    return AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-def _settings(database: str | Path) -> Settings:
+def _settings(database: str | Path, *, run_agents: bool) -> Settings:
     url = database if isinstance(database, str) and "://" in database else f"sqlite:///{database}"
-    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
+    runs_max = None if run_agents else 0
+    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES, "runs_max": runs_max})
 
 
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:
