@@ -19,7 +19,7 @@ asked: Final = VARIABLE in os.environ
 def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(SHELLS)}.")],
 ) -> None:
-    """Print a script that makes a shell complete commands and options.
+    """Print a script that makes a shell complete what is typed.
 
     \b
     eval "$(sessiond completion bash)"                                        in ~/.bashrc

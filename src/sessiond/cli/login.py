@@ -47,9 +47,10 @@ def login(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Keep a server's URL and a key, checked, for the commands that work with a server.
+    """Keep a server's URL and a key, once the server takes it.
 
-    The key is asked for without being shown, or read from standard input. The login becomes the current one.
+    Other commands find both then. The key is asked for without being shown, or read from standard input. The login
+    becomes the current one.
 
     \b
     sessiond login --url http://127.0.0.1:8080
@@ -157,7 +158,7 @@ def whoami(
     workspace: Workspace = None,
     json: Json = False,
 ) -> None:
-    """Show which server the commands work with, and what the key may do there.
+    """Show which server is meant, and what the key may do there.
 
     \b
     sessiond whoami

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,10 +13,11 @@ from sessiond.cli import show
 from sessiond.cli.connecting import Key, Local, ProfileName, Url, Where, Workspace, open_client
 from sessiond.cli.listing import LIMIT, All, Limit, page_of, print_list
 from sessiond.cli.options import Json
+from sessiond.cli.progress import bar
 
 if TYPE_CHECKING:
     from sessiond.cli.transcript import Transcript
-    from sessiond.client import Client, Message, Session
+    from sessiond.client import Client, Event, Message, Session
 
 STATUSES: Final = ("created", "active", "paused", "completed", "failed")
 SORTS: Final = ("created", "updated")
@@ -25,7 +26,7 @@ EVENTS_PAGE: Final = 200  # a tool's result may have 256 KiB
 TAIL: Final = 10  # messages: about what a terminal shows
 
 app: Final = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="List, show, follow and end sessions, and say something in them."
+    rich_markup_mode=None, no_args_is_help=True, help="List, show, follow, end sessions; say something in them."
 )
 
 Id = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
@@ -125,17 +126,19 @@ def show_one(
         events = client.sessions.iterate_events(
             session_id, after=_before_last(client, session, last), limit=EVENTS_PAGE
         )
-        if json:
-            print(f'{{"session":{show.json_of(session)},"events":', end="")
-            show.print_json_array(events)
-            print("}")
-            return
-        show.print_record(_fields(session))
-        print()
-        transcript = _transcript(session)
-        for event in events:
-            sys.stdout.write(transcript.tell(event))
-        sys.stdout.write(transcript.finish())
+        with bar("reading", shown=not sys.stdout.isatty()) as shown:
+            read = _told_of(events, lambda event: shown.update(event.seq, session.last_seq))
+            if json:
+                print(f'{{"session":{show.json_of(session)},"events":', end="")
+                show.print_json_array(read)
+                print("}")
+                return
+            show.print_record(_fields(session))
+            print()
+            transcript = _transcript(session)
+            for event in read:
+                sys.stdout.write(transcript.tell(event))
+            sys.stdout.write(transcript.finish())
 
 
 @app.command()
@@ -300,6 +303,13 @@ def _fields(session: Session) -> dict[str, str]:
         "waits": " ".join(session.waits),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _told_of(events: Iterable[Event], tell: Callable[[Event], None]) -> Iterator[Event]:
+    """Yield events, each after it was told."""
+    for event in events:
+        tell(event)
+        yield event
 
 
 def _transcript(session: Session) -> Transcript:

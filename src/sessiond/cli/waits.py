@@ -23,7 +23,7 @@ FOR_MAIL: Final = TYPES[:4]
 app: Final = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List, show and end waits, and wait for a code that comes by mail.",
+    help="List, show, end waits; wait for a code that comes by mail.",
 )
 
 Id = Annotated[str, typer.Argument(metavar="WAIT", help="The wait's id.")]
