@@ -13,6 +13,7 @@ import pytest
 from sessiond.actions import (
     agents,
     audit,
+    client_events,
     erasures,
     events,
     inboxes,
@@ -31,6 +32,7 @@ from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core.agent import NewAgent
 from sessiond.core.audit import AuditFilter
 from sessiond.core.caller import ALL_SCOPES, Caller, Scope
+from sessiond.core.client_event import client_entry
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.event import Event
 from sessiond.core.inbox import Inbox, InboxFilter, NewInbox
@@ -45,6 +47,7 @@ from tests.actions.indexing import index_all
 from tests.actions.mailing import raw_mail
 
 READ, WRITE, ADMIN, HOST = Scope
+NOTE: Final = client_entry("note.made")
 
 Act = Callable[[Call, Session], Awaitable[object]]
 
@@ -126,6 +129,10 @@ async def _each(call: Call, session: Session) -> object:
     return [await gathered(pages) async for _, pages in messages.read_each(call, [session])]
 
 
+async def _append_in_hand(call: Call, session_id: str) -> object:
+    return await messages.append_in_hand(call, session_id, [text("x")], itself, data={"n": 1})
+
+
 async def _find(call: Call, **where: Any) -> search.FoundPage:
     return await search.read_page(call, search.Wanted(query="secret", **where), behind=None, limit=10)
 
@@ -139,6 +146,10 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     sessions.delete: (WRITE, lambda call, session: sessions.delete(call, session.id, itself)),
     erasures.erase_session: (WRITE, lambda call, session: erasures.erase_session(call, session.id)),
     messages.append: (WRITE, lambda call, session: messages.append(call, session.id, [text("x")], itself)),
+    messages.append_in_hand: (WRITE, lambda call, session: _append_in_hand(call, session.id)),
+    messages.pop: (WRITE, lambda call, session: messages.pop(call, session.id, itself)),
+    messages.append_entries: (WRITE, lambda call, session: messages.append_entries(call, session.id, [NOTE], itself)),
+    client_events.append: (WRITE, lambda call, session: client_events.append(call, session.id, [NOTE], itself)),
     messages.get: (READ, lambda call, session: messages.get(call, session.id, f"msg_2.{session.id}")),
     events.read_page: (READ, lambda call, session: events.read_page(call, session.id, limit=10)),
     events.read_all: (READ, lambda call, session: gathered(events.read_all(call, session))),
@@ -204,6 +215,8 @@ ON_A_WORKSPACE: Final[dict[Any, tuple[Scope, Act]]] = {
     agents.read_page: (READ, lambda call, _: agents.read_page(call, limit=10)),
     agents.remove: (ADMIN, lambda call, _: agents.remove(call, "none", itself)),
 }
+ALSO_READ: Final = {messages.pop}
+"""What changes something and shows what was there."""
 NAMES: Final = {action: f"{action.__module__.rpartition('.')[2]}.{action.__name__}" for action in ON_A_SESSION}
 
 
@@ -221,7 +234,8 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 def test_every_action_is_in_these_tables() -> None:
     known = ON_A_SESSION | ON_A_RUN | ON_AN_INBOX | ON_A_MAIL | ON_A_WAIT | REMOVES | ON_A_WORKSPACE
-    modules = (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures, search)
+    of_sessions = (sessions, messages, client_events, events, timeline, search)
+    modules = (*of_sessions, keys, audit, runs, agents, inboxes, mails, waits, erasures)
     for module in modules:
         for action in public_actions(module):
             if action is audit.note_read:
@@ -339,9 +353,9 @@ async def test_an_action_asks_for_its_scope_and_for_no_other(engine: Engine, sco
     mine = await make_mine(engine)
 
     tables = (ON_AN_INBOX, ON_A_MAIL, ON_A_WAIT, REMOVES, ON_A_RUN, ON_A_SESSION, ON_A_WORKSPACE)
-    for needed, act in [entry for table in tables for entry in table.values()]:
+    for action, (needed, act) in [entry for table in tables for entry in table.items()]:
         without = caller(scopes=frozenset(Scope) - {scope})
-        if scope is needed:
+        if scope is needed or (scope is READ and action in ALSO_READ):
             with pytest.raises(Forbidden, match=scope):
                 await act(Call(engine, without), mine)
         else:

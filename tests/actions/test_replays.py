@@ -19,7 +19,7 @@ from sessiond.core.errors import Conflict, Forbidden, InvalidInput, NotFound, To
 from sessiond.core.event import RUN_TOOL_RESULT, Event
 from sessiond.core.ids import RunId
 from sessiond.core.inbox import NewInbox
-from sessiond.core.message import Role, make_message
+from sessiond.core.message import Role, make_message, unpack_message
 from sessiond.core.metadata import pack_data, pack_metadata
 from sessiond.core.run import Answer, Run
 from sessiond.core.session import NewSession, Status
@@ -934,3 +934,26 @@ async def test_what_is_saved_can_be_read_and_is_kept_once(engine: Engine, worker
         await replays.read(unread, "recorded")
     with pytest.raises(Forbidden, match="sessions:read"):
         await anext(replays.save(unread, "recorded"))
+
+
+async def test_what_was_taken_back_is_not_said_again_and_an_answer_is_taken_back_again(
+    engine: Engine, worker: Worker
+) -> None:
+    await register(engine, "echo")
+    await make(engine, "echo")
+    await say(engine, "one")
+    await messages.pop(Call(engine, ME), "recorded", itself)
+    await messages.append(Call(engine, ME), "recorded", [text("two")], itself, start_run=False)
+    await messages.pop(Call(engine, ME), "recorded", itself)
+    await say(engine, "three")
+    for _ in range(2):
+        await messages.pop(Call(engine, ME), "recorded", itself)
+
+    compared, _ = await rerun(engine)
+
+    assert [(one.action, one.index) for one in compared if one.action != "pop_message"] == [
+        *(("create_session", 0), ("send_message", 1), ("run_agent", 2), ("run_agent", 5)),
+    ]
+    assert drift(compared) == [("run_agent", 5, FAILED, "the message that it answers was taken back")]
+    left = await messages.read_page(Call(engine, ME), "again", limit=9)
+    assert [bytes(unpack_message(message.body).content) for message in left.events] == [b'"one"']

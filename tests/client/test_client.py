@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import Client
-from sessiond.client import NotFound
+from sessiond.client import NotFound, PreconditionFailed
 
 
 def _use(client: Client) -> None:
@@ -24,6 +24,20 @@ def _use(client: Client) -> None:
     with pytest.raises(NotFound) as error:
         client.sessions.get("nobody")
     assert error.value.request_id
+
+
+def test_a_guarded_append_tells_the_version_for_the_next(client: Client) -> None:
+    session = client.sessions.create()
+
+    first = client.messages.append(session.id, "One", if_match=session.etag, data={"step": 1})
+    [_, second] = client.messages.append_batch(
+        session.id, [{"content": "Two"}, {"content": "Three"}], if_match=first.etag
+    )
+
+    assert client.sessions.get(session.id).etag == second.etag
+    assert client.sessions.get(session.id).data == {"step": 1}
+    with pytest.raises(PreconditionFailed):
+        client.messages.append(session.id, "Four", if_match=first.etag)
 
 
 def test_a_client_of_a_server_does_what_the_first_page_shows(client: Client) -> None:

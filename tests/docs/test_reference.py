@@ -92,7 +92,7 @@ def test_the_types_of_events_are_those_there_are() -> None:
     types = {event.SESSION_CREATED, event.SESSION_UPDATED, *event.STATUS_TYPES.values(), *event.MESSAGE_TYPES.values()}
     types |= {value for value in vars(event).values() if isinstance(value, str) and value.startswith("run.")}
     types |= event.ENDS | {event.INBOX_CREATED, event.INBOX_EXPIRED, event.INBOX_DELETED, event.MAIL_RECEIVED}
-    types |= {event.WAIT_CREATED, *event.WAIT_ENDS.values()}
+    types |= {event.WAIT_CREATED, *event.WAIT_ENDS.values(), event.MESSAGE_REMOVED, event.REMOVED}
 
     assert {code for cells in rows(NATIVE, "| type |") for code in _code(cells[0])} == types
 

@@ -190,6 +190,12 @@ def test_a_session_is_the_same_through_every_wire_for_all_its_life(
     client.post(f"/v1/sessions/{session}/messages", json=batch).raise_for_status()
     assert_all_agree(client, session)
 
+    assert client.post(f"/v1/sessions/{session}/messages/pop").raise_for_status().json()["role"] == "tool"
+    assert assert_all_agree(client, session)["message_count"] == begun["message_count"] + 2
+    step = {"type": "tool.used", "action": "create_session", "data": {"n": 1}}
+    client.post(f"/v1/sessions/{session}/events", json={"events": [step, {"type": "note.made"}]}).raise_for_status()
+    assert_all_agree(client, session)
+
     client.patch(f"/viben/api/sessions/{session}", json={"data": {"k": {"deep": [1]}}}).raise_for_status()
     client.patch(f"/v1/sessions/{session}", json={"name": "New", "metadata": {"a": "b"}}).raise_for_status()
     assert_all_agree(client, session)
@@ -336,7 +342,7 @@ RETRIED: Final = [
 CONDITIONAL: Final = [
     claim
     for claim in ASKED
-    if claim.route.method in ("PATCH", "DELETE")
+    if claim.route.guarded
     and action_of(claim) not in NEVER
     # Keys, agents, inboxes, waits and users have no versions.
     and not {"key_id", "agent_id", "inbox_id", "inboxId", "waitId", "user_id"} & set(params_of(claim))
@@ -344,6 +350,8 @@ CONDITIONAL: Final = [
 BODY: Final[Mapping[str, Mapping[str, Any]]] = {
     "create_session": {"agent_id": "a", "agentId": "a", "userName": "me", "userEmail": "me@here.example", "name": "n"},
     "append_messages": {"content": "said"},
+    "pop_message": {},
+    "append_events": {"type": "note.made", "data": {"n": 1}},
     "send_message": {"content": "said"},
     "patch_session": {"data": {"k": 1}},
     "create_key": {"name": "k"},

@@ -118,13 +118,17 @@ def test_the_table_lists_every_claim() -> None:
 
 
 def test_every_route_that_is_served_can_be_reached() -> None:
-    """An id may be any word: a path that names a word where another leaves an id open must not hide what lies below."""
+    """An id may be any word: a path that names a word where another leaves an id open must not hide what lies below.
+
+    But for a message's, which the server makes, and which is none of these words.
+    """
     table = Table(DIALECTS, documents=openapi_routes(DIALECTS))
     words = {segment for claim in table for segment in claim.path.split("/") if segment and segment[0] != "{"}
     for claim in table:
         if "{" not in claim.path:
             continue
         for word in ["x", *words]:
-            path = "/".join(word if segment.startswith("{") else segment for segment in claim.path.split("/"))
+            filled = claim.path.replace("{message_id}", "msg_1.x")
+            path = "/".join(word if segment.startswith("{") else segment for segment in filled.split("/"))
             claims = table.find(path.encode()).claims
             assert claim.route.method in claims, f"{claim.route.method} {claim.path} where the id is {word!r}"

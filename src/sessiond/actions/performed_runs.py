@@ -110,6 +110,13 @@ class Runs:
         run.failure = failure
         await self._close(run)
 
+    async def lost(self, event: Event) -> None:
+        """Note that a recorded run cannot begin again, if `event` is the message that it was to answer, taken back."""
+        run_id = event.run_id or ""
+        run = self._runs.get(run_id)
+        if run is not None and run.run_id is None and not run.over:
+            await self.failed(run_id, "the message that it answers was taken back")
+
     async def begin(self, event: Event) -> None:
         """Start what was started without a message, or tried again, if that is what `event` says."""
         run = self._runs[event.run_id or ""]

@@ -34,6 +34,7 @@ from sessiond.cli import (
 from sessiond.cli.backup import backup
 from sessiond.cli.bundles import export, import_
 from sessiond.cli.erase import erase
+from sessiond.cli.mcp import mcp
 from sessiond.cli.options import Config, Database, Json
 from sessiond.cli.replay import replay
 from sessiond.cli.worker import worker
@@ -80,6 +81,7 @@ app.command("erase")(erase)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("backup")(backup)
+app.command("mcp")(mcp)
 app.command("routes")(routes.routes)
 app.command("doctor")(doctor.doctor)
 app.command("completion")(completion.completion)

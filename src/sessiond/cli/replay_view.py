@@ -85,6 +85,7 @@ def step_out(step: Step) -> dict[str, Any]:
 
 def comparison_out(told: Comparison) -> dict[str, Any]:
     out = msgspec.structs.asdict(told)
+    del out["of_client"]
     for name, shown in (("recorded_us", "recorded_duration_ms"), ("duration_us", "duration_ms")):
         duration_us = out.pop(name)
         out[shown] = duration_us / 1000 if duration_us is not None else None

@@ -108,6 +108,10 @@ class Client:
                 raise error_of(opened.response)
             yield from opened.chunks
 
+    def send(self, call: Call[T]) -> T:
+        """Send a call that a function of `sessiond.client` has made, as `sessions.create_session`."""
+        return self._carrier.send(call)
+
     def close(self) -> None:
         """Let go of connections, or of the database."""
         self._carrier.transport.close()
@@ -180,6 +184,10 @@ class AsyncClient:
                 raise error_of(opened.response)
             async for chunk in opened.chunks:
                 yield chunk
+
+    async def send(self, call: Call[T]) -> T:
+        """As `Client.send`."""
+        return await self._carrier.send(call)
 
     async def close(self) -> None:
         """Let go of connections, or of the database."""

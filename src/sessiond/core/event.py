@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.core.ids import SessionId
-from sessiond.core.message import Message, Role, pack_message
+from sessiond.core.ids import MESSAGE, SessionId, make_event_id
+from sessiond.core.message import Message, Role, pack_message, unpack_message
 from sessiond.core.run import ENDED as ENDED_RUNS
 from sessiond.core.session import Status
 from sessiond.core.wait import PENDING, WaitStatus
@@ -45,6 +45,10 @@ WAIT_CREATED: Final = "wait.created"
 WAIT_ENDS: Final = {status: f"wait.{status}" for status in WaitStatus if status is not PENDING}
 """What the end of a wait is called."""
 
+MESSAGE_REMOVED: Final = "session.message_removed"
+REMOVED: Final = "removed"
+"""What the event of a message that was taken back is from then on: its place in the log, with nothing in it."""
+
 MESSAGE_TYPES: Final = {role: f"message.{role}" for role in Role}
 
 # What a change of status is called in the log.
@@ -54,6 +58,16 @@ STATUS_TYPES: Final = {
     Status.COMPLETED: "session.completed",
     Status.FAILED: "session.failed",
 }
+
+
+_KINDS: Final = (SESSION_CREATED, RUN_QUEUED, INBOX_CREATED, MAIL_RECEIVED, WAIT_CREATED, *MESSAGES)
+OWN_WORDS: Final = frozenset(kind.partition(".")[0] for kind in _KINDS) | {"messages", "removed", "sessiond"}
+"""What the types of the log's own events begin with, and may one day: no event of a client's does."""
+
+
+def is_of_client(type: str) -> bool:
+    """Whether a client logs events of a type, in words of its own: see `core/client_event.py`."""
+    return type.partition(".")[0] not in OWN_WORDS
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -76,6 +90,10 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def is_message(self) -> bool:
         return self.type.startswith("message.")
+
+    @property
+    def of_client(self) -> bool:
+        return is_of_client(self.type)
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -119,6 +137,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def is_message(self) -> bool:
         return self.type.startswith("message.")
 
+    @property
+    def of_client(self) -> bool:
+        return is_of_client(self.type)
+
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -149,3 +171,10 @@ def message_entry(message: Message, *, run_id: str | None = None) -> Entry:
 def answer_entry(message: Message, run_id: str) -> Entry:
     """Return the event of the message that a run ends with; replay shows the run, not this."""
     return Entry(type=MESSAGE_TYPES[message.role], body=pack_message(message), run_id=run_id)
+
+
+def removal_entry(message: StoredMessage) -> Entry:
+    """Return the event of a message's being taken back: which it was, and nothing that it said."""
+    message_id = make_event_id(MESSAGE, message.session_id, message.seq)
+    body = {"message_id": message_id, "seq": message.seq, "role": unpack_message(message.body).role}
+    return make_entry(MESSAGE_REMOVED, body, action="pop_message")

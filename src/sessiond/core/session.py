@@ -61,7 +61,7 @@ class Session(msgspec.Struct, frozen=True):
     log_bytes: int
     """Sum of the sizes of the log's bodies: tells a reader beforehand whether the whole log fits in memory."""
     largest_bytes: int
-    """Size of the log's largest body: tells a reader beforehand how much a page can come to."""
+    """Size of the largest body that the log has, or had: tells a reader beforehand how much a page can come to."""
     prompt_tokens: int
     completion_tokens: int
     parent: SessionId | None

@@ -9,7 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from sessiond.core.agent import HIDDEN
-from sessiond.core.event import RUN_AGENT, RUN_TOOL_RESULT, SESSION_CREATED, SESSION_UPDATED, Event
+from sessiond.core.event import (
+    MESSAGE_REMOVED,
+    RUN_AGENT,
+    RUN_TOOL_RESULT,
+    SESSION_CREATED,
+    SESSION_UPDATED,
+    Event,
+)
 from sessiond.core.ids import MESSAGE, make_event_id
 
 TEXT_SHOWN_MAX_CHARS: Final = 4_096
@@ -34,6 +41,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Any]
     output: dict[str, Any]
     duration_us: int
+    of_client: bool = False
+    """Whether a client logged what it did itself: what goes in and out is in its own words."""
 
 
 def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
@@ -52,6 +61,7 @@ def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
                 input=show(given),
                 output=show(result),
                 duration_us=event.duration_us or 0,
+                of_client=event.of_client,
             )
         )
     return steps
@@ -76,12 +86,16 @@ class Steps:
 def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
     """Derive a step's input and output from what its event holds, so that neither is stored twice."""
     body = _decoder.decode(event.body)
+    if event.of_client:
+        return body.get("input", {}), body.get("output", {})
     if event.is_message:
         return body, {"id": make_event_id(MESSAGE, event.session_id, event.seq)}
     if event.type == SESSION_CREATED:
         return body, {"id": event.session_id}
     if event.type == SESSION_UPDATED:
         return body, {"id": event.session_id, "seq": event.seq}
+    if event.type == MESSAGE_REMOVED:
+        return {}, body
     if event.type == RUN_TOOL_RESULT:
         given = {name: body.get(name) for name in ("id", "name", "arguments")}
         return given, {"output": body.get("output"), "is_error": body.get("is_error", False)}

@@ -166,7 +166,7 @@ def _headers(route: Route) -> Iterable[dict[str, Any]]:
     text = {"type": "string"}
     if route.method in ("POST", "PATCH") and not route.public:
         yield {"name": "Idempotency-Key", "in": "header", "schema": text | {"minLength": 1, "maxLength": 255}}
-    if route.method in ("PATCH", "DELETE") and 412 in route.answers:
+    if route.guarded and 412 in route.answers:
         yield {"name": "If-Match", "in": "header", "schema": text}
     if route.content_type == "text/event-stream" and route.method == "GET":
         yield {"name": "Last-Event-ID", "in": "header", "schema": text | {"pattern": "^[0-9]{1,18}$"}}

@@ -34,7 +34,7 @@ _decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 class Request:
     """One request. `params` are the segments of the path that a route leaves open, in order."""
 
-    __slots__ = ("_body", "_client", "_receive", "caller", "headers", "method", "params", "scope", "site")
+    __slots__ = ("_body", "_client", "_receive", "caller", "guarded", "headers", "method", "params", "scope", "site")
 
     caller: Caller
     """Set before a handler runs; a public route has none."""
@@ -45,6 +45,8 @@ class Request:
         self.method: str = scope["method"]
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.params: tuple[str, ...] = ()
+        self.guarded = False
+        """Whether its route honours If-Match."""
         self._receive = receive
         self._body: bytes | None = None
         self._client: Client | None = None
@@ -210,7 +212,7 @@ class Request:
         if self.method not in ("POST", "PATCH", "DELETE"):
             return Call(self.site.engine, self.caller, address=self.address or None)
         headers = self.headers
-        if_match = headers.get("if-match") if self.method != "POST" else None
+        if_match = headers.get("if-match") if self.guarded else None
         key = headers.get("idempotency-key") if self.method != "DELETE" else None
         retry = await self._retry(key) if key is not None else None
         return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=self.address or None)

@@ -46,6 +46,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     reads: bool = True
     """Whether its answer shows content that is kept, and not only what was sent: the audit log may want to know."""
 
+    versioned: bool = False
+    """Of a POST: whether If-Match guards it."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether If-Match is honoured: on every PATCH and DELETE of what has versions, and where it is said."""
+        return self.method in ("PATCH", "DELETE") or self.versioned
+
     @property
     def shows_content(self) -> bool:
         """Whether an answer that went well is a read of content: unless told otherwise, each that has a body."""

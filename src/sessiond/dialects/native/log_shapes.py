@@ -104,6 +104,8 @@ class MessagesIn(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[MessageIn] | UnsetType = UNSET
     multitask_strategy: Strategy | None = None
     start_run: bool = True
+    data: JsonObject | None = None
+    """A JSON merge patch of the session's `data`, done with it."""
 
     @property
     def batch(self) -> bool:
@@ -220,7 +222,7 @@ def step_out(step: Step) -> StepOut:
         step.index,
         iso_micros(step.at_us),
         step.action,
-        translated(step.input),
+        translated(step.input) if not step.of_client else step.input,
         step.output,
         step.duration_us / 1000,
     )

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sessiond.actions import events, messages
+from sessiond.actions import client_events, events, messages
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Delta, Event
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
-from sessiond.dialects.native import log_shapes, queries, searches
+from sessiond.dialects.native import event_shapes, log_shapes, queries, searches
 from sessiond.web.answers import Answer, Stream, encode, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
@@ -25,19 +25,31 @@ DELTA: Final = "run.delta"
 
 async def append_messages(request: Request) -> Answer:
     body = await request.body_as(log_shapes.MessagesIn)
+    call, session_id, said = await request.call(), request.params[0], body.parse()
+    strategy, start_run = body.multitask_strategy, body.start_run
 
-    def answer(appended: list[Event]) -> Answer:
+    def answer(appended: list[Event], *headers: tuple[str, str]) -> Answer:
         out = log_shapes.messages_out(appended)
-        return json_answer({"data": out} if body.batch else out[0], 201)
+        return json_answer({"data": out} if body.batch else out[0], 201, headers=headers)
 
-    return await messages.append(
-        await request.call(),
-        request.params[0],
-        body.parse(),
-        answer,
-        strategy=body.multitask_strategy,
-        start_run=body.start_run,
+    def answer_version(made: messages.Appended) -> Answer:
+        return answer(made.events, ("etag", made.session.etag))
+
+    if body.data is None and call.if_match is None:
+        return await messages.append(call, session_id, said, answer, strategy=strategy, start_run=start_run)
+    return await messages.append_in_hand(
+        call, session_id, said, answer_version, data=body.data, strategy=strategy, start_run=start_run
     )
+
+
+async def pop_message(request: Request) -> Answer:
+    def answer(popped: messages.Popped) -> Answer:
+        etag = ("etag", popped.session.etag)
+        if popped.message is None:
+            return Answer(204, headers=(etag,))
+        return json_answer(log_shapes.messages_out([popped.message])[0], headers=(etag,))
+
+    return await messages.pop(await request.call(), request.params[0], answer)
 
 
 async def list_messages(request: Request) -> Answer:
@@ -78,6 +90,16 @@ async def list_events(request: Request) -> Answer:
         offset=query.offset,
     )
     return _log_answer(found, wanted, log_shapes.events_out, total=found.session.last_seq)
+
+
+async def append_events(request: Request) -> Answer:
+    body = await request.body_as(event_shapes.EventsIn)
+
+    def answer(appended: list[Event]) -> Answer:
+        out = log_shapes.events_out(appended)
+        return json_answer({"data": out} if body.batch else out[0], 201)
+
+    return await client_events.append(await request.call(), request.params[0], body.parse(), answer)
 
 
 async def stream_events(request: Request) -> Stream:

@@ -27,6 +27,11 @@ where workspace_id = :workspace and session_id = :id and seq = :seq
 insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body)
 values (:workspace, :id, :seq, :type, :at_us, :actor, :run_id, :action, :duration_us, :body)
 
+-- A message that is taken back is no message any more, and no step: see `storage/messages.py`.
+-- name: event_remove
+update events set type = :type, body = :body, action = null, duration_us = null
+where workspace_id = :workspace and session_id = :id and seq = :seq
+
 -- name: event_delete_until
 delete from events where workspace_id = :workspace and session_id = :id and seq <= :seq
 
