@@ -121,6 +121,7 @@ def test_an_attempt_that_failed_stays_and_the_next_begins_anew() -> None:
     [
         (event("session.completed", {"reason": "done"}), "· session completed: done"),
         (event("session.updated", {"name": "x", "metadata": {}}), "· session changed: name, metadata"),
+        (event("session.message_removed", {"role": "user", "seq": 3}), "· a message was taken back: user, number 3"),
         (event("inbox.created", {"address": "a@b"}), "· inbox a@b"),
         (event("mail.received", {"from": "acme@x", "subject": "Your\r\ncode"}), "· mail from acme@x: Your code"),
         (event("wait.created", {"type": "otp"}), "· waits for otp"),
@@ -144,6 +145,10 @@ def test_of_thoughts_the_first_is_told() -> None:
     call = event("run.tool_call", {"name": "look"}, run="run_1")
 
     assert written([*thoughts, call, thoughts[2]]).splitlines()[2:] == ["  (thought 0)", "  → look", "  (thought 2)"]
+
+
+def test_where_a_message_was_taken_back_nothing_is_told() -> None:
+    assert written([event("removed")]) == ""
 
 
 def test_a_new_day_is_told() -> None:

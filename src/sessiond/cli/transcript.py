@@ -235,6 +235,10 @@ def _note_of(event: Event) -> list[str]:
             return ["session created"]
         case "session", "updated":
             return [f"session changed: {escape_line(', '.join(data))}"]
+        case "session", "message_removed":
+            return [f"a message was taken back: {_word(data, 'role')}, number {data.get('seq')}"]
+        case "removed", _:
+            return []  # where it was
         case "session", _:
             status = {"activated": "active"}.get(what, what)
             return [f"session {escape_line(status)}{_because(data)}"]
