@@ -101,8 +101,11 @@ class SiteTransport:
 class AsyncLocalTransport:
     """A database, opened by the first request, on whatever loop that is on, and closed with that loop at the latest."""
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         self._database = database
+        self._run_agents = run_agents
         self._workspace = workspace
         self._storage_key = storage_key
         self.sure = not str(database).startswith(POSTGRES_SCHEMES)  # whose connection may be lost during a commit
@@ -179,7 +182,7 @@ class AsyncLocalTransport:
                 self._closed = True
 
     async def _open(self, stack: AsyncExitStack) -> SiteTransport:
-        settings = _settings(self._database)
+        settings = _settings(self._database, run_agents=self._run_agents)
         await migrate(settings.database)
         site = await stack.enter_async_context(open_site(settings, access=None))
         if self._workspace == workspaces.DEFAULT:
@@ -198,13 +201,17 @@ class AsyncLocalTransport:
 class LocalTransport:
     """A database behind a loop in a thread of its own, for threads that wait."""
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         """Open the database.
 
         Raises:
             SessiondError: as `AsyncLocalTransport.open`.
         """
-        self._transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+        self._transport = AsyncLocalTransport(
+            database, workspace=workspace, storage_key=storage_key, run_agents=run_agents
+        )
         self.sure = self._transport.sure
         self._home = _Home(self._transport)
         weakref.finalize(self, self._home.leave).atexit = False  # whoever forgets to close: nobody waits for it
@@ -429,9 +436,10 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-def _settings(database: str | Path) -> Settings:
+def _settings(database: str | Path, *, run_agents: bool) -> Settings:
     url = database if isinstance(database, str) and "://" in database else f"sqlite:///{quote(os.fspath(database))}"
-    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
+    runs_max = None if run_agents else 0
+    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES, "runs_max": runs_max})
 
 
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:

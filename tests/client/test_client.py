@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sessiond import Client
@@ -44,3 +46,13 @@ def test_a_client_of_a_server_does_what_the_first_page_shows(client: Client) -> 
 
 def test_a_client_of_a_file_does_what_the_first_page_shows(local: Client) -> None:
     _use(local)
+
+
+def test_a_client_of_a_file_leaves_agents_to_others_when_told_to(tmp_path: Path) -> None:
+    with Client.local(tmp_path / "data.db", run_agents=False) as client:
+        session = client.sessions.create(agent_id="echo")
+        run_id = client.messages.append(session.id, "Hello!").run_id
+        assert run_id is not None
+        assert client.runs.start(session.id, "Anybody?", wait_seconds=0.5).status == "queued"
+    with Client.local(tmp_path / "data.db") as client:
+        assert client.runs.wait(run_id).output == "Hello!"

@@ -86,21 +86,27 @@ class Client:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """Return a client of a database, in this process: no server, no port, no key.
 
         `database` is a SQLite file, which is made if need be, or the URL of a database. Other processes may use it at
-        the same time. Agents of its workspace are run by whoever has it open, so by this process too: closing waits ten
-        seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves them to others. A fork needs a client of its
-        own.
+        the same time. Agents of its workspace are run by whoever has it open, so by this process too, unless
+        `run_agents` is False: closing waits ten seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves
+        them to others. A fork needs a client of its own.
 
         Raises:
             SessiondError: the database cannot be opened, or has no such workspace.
         """
         from sessiond.local import LocalTransport
 
-        return cls(transport=LocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = LocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
@@ -170,12 +176,18 @@ class AsyncClient:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """As `Client.local`. The database is opened by the first call, on its event loop."""
         from sessiond.local import AsyncLocalTransport
 
-        return cls(transport=AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     async def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
