@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -110,6 +110,9 @@ class SqliteTx:
     async def each(self, statement: str, values: Sequence[Mapping[str, Value]], /) -> None:
         self._connection.executemany(self._statements[statement], values)
 
+    async def turns(self, statement: str, values: Sequence[Sequence[Value]], /) -> Sequence[Row]:
+        return self._connection.executemany(self._statements[statement], values).fetchall()
+
     async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
         return self._connection.execute(f"{self._statements[statement]} {tail}", values).fetchall()
 
@@ -149,15 +152,22 @@ class SqliteSnapshot:
 
 
 class _Write:
-    """An operation in the queue, and who waits for it."""
+    """An operation in the queue, and who waits for it. One with an `item` is run once for all items that it gets."""
 
-    __slots__ = ("error", "future", "operation", "result")
+    __slots__ = ("error", "future", "item", "operation", "result")
 
-    def __init__(self, operation: Operation[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(self, operation: Any, item: Any, future: asyncio.Future[Any]) -> None:
         self.operation = operation
+        self.item = item
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def run(self, tx: SqliteTx) -> None:
+        if self.item is None:
+            self.result = _drive(self.operation(tx))
+        else:
+            self.result = _drive(self.operation(tx, (self.item,)))[0]
 
 
 class SqliteEngine:
@@ -174,6 +184,8 @@ class SqliteEngine:
         self._statements = load_statements("sqlite")
         self.watches = Watches()
         self._loop = asyncio.get_running_loop()
+        self._gathered: list[_Write] = []
+        """What this turn of the loop has written so far."""
         self._queue: deque[_Write] = deque()
         self._queued = threading.Condition()
         self._closing = False
@@ -196,22 +208,42 @@ class SqliteEngine:
         return cls(path, queue_max=queue_max, vault=vault or Vault(None))
 
     async def write(self, operation: Operation[T]) -> T:
-        return await self.vault.with_keys(lambda: self._write(operation))
-
-    async def _write(self, operation: Operation[T]) -> T:
-        if self._closing or len(self._queue) >= self._queue_max:
-            raise Unavailable("too many writes are waiting" if not self._closing else "the server is shutting down")
-        future: asyncio.Future[T] = self._loop.create_future()
-        with self._queued:
-            self._queue.append(_Write(operation, future))
-            self._queued.notify()
-        return await future
+        for tries in count():  # as `Vault.with_keys`, without its turn
+            try:
+                result: T = await self._enqueue(operation, None)
+                return result
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
 
     async def combine(self, operation: Combined[I, R], item: I) -> R:
-        async def only(tx: Any) -> R:
-            return (await operation(tx, (item,)))[0]
+        for tries in count():
+            try:
+                result: R = await self._enqueue(operation, item)
+                return result
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
 
-        return await self.write(only)
+    def _enqueue(self, operation: Any, item: Any) -> asyncio.Future[Any]:
+        """Have the writer run an operation, with all that this turn of the loop writes.
+
+        It is woken once a turn: taking up each write as it comes, it would commit several times, and the loop and the
+        writer would wait for the interpreter in turns.
+        """
+        if self._closing or len(self._queue) + len(self._gathered) >= self._queue_max:
+            raise Unavailable("too many writes are waiting" if not self._closing else "the server is shutting down")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Write(operation, item, future))
+        return future
+
+    def _hand_over(self) -> None:
+        with self._queued:
+            self._queue.extend(self._gathered)
+            self._gathered.clear()
+            self._queued.notify()
 
     async def read(self, operation: Operation[T]) -> T:
         for tries in count():  # as `Vault.with_keys`, without its turn: a twentieth of a read
@@ -255,7 +287,9 @@ class SqliteEngine:
         self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log
 
     def load(self) -> Load:
-        return Load(writes_waiting=len(self._queue), commits=self._commits, operations=self._operations)
+        return Load(
+            writes_waiting=len(self._queue) + len(self._gathered), commits=self._commits, operations=self._operations
+        )
 
     async def schema(self) -> Schema:
         from sessiond.storage.migrate import sqlite_schema
@@ -281,9 +315,8 @@ class SqliteEngine:
             connection.close()
 
     async def close(self) -> None:
-        with self._queued:
-            self._closing = True
-            self._queued.notify()
+        self._closing = True
+        self._hand_over()
         await asyncio.to_thread(self._writer.join)
         self._end_reading()
         await asyncio.to_thread(self._scans.shutdown)
@@ -398,7 +431,7 @@ class SqliteEngine:
         mine = SqliteTx(self._writer_connection, self._statements, self.vault)
         self._writer_connection.execute("savepoint operation")
         try:
-            write.result = _drive(write.operation(mine))
+            write.run(mine)
         except Exception as error:
             write.error = _translate(error)
             self._writer_connection.execute("rollback to operation")
@@ -423,11 +456,23 @@ class SqliteEngine:
 def _run_all(group: list[_Write], tx: SqliteTx) -> bool:
     """Run a group as if nothing could fail; False when something did, and all of it must be undone."""
     try:
-        for write in group:
-            write.result = _drive(write.operation(tx))
+        for operation, writes in groupby(group, key=_combined):
+            if operation is None:
+                for write in writes:
+                    write.run(tx)
+            else:
+                together = list(writes)
+                results = _drive(operation(tx, [write.item for write in together]))
+                for write, result in zip(together, results, strict=True):
+                    write.result = result
     except Exception:
         return False
     return True
+
+
+def _combined(write: _Write) -> Any:
+    """Return the operation that a write shares with its neighbours, None where it has its own."""
+    return write.operation if write.item is not None else None
 
 
 def _read(operation: Operation[T], tx: SqliteTx) -> T:
