@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from sessiond.core.ids import WorkspaceId
 from sessiond.settings import Settings, load_settings
 from sessiond.storage.open import migrate
 from sessiond.web.asgi import Message, Scope
+from sessiond.web.proxies import Client
+from sessiond.web.requests import Request
 from sessiond.web.site import Site
 
 T = TypeVar("T")
@@ -31,6 +34,10 @@ T = TypeVar("T")
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # nobody but this process sends anything
 CHUNKS_MAX: Final = 16  # of a stream that nobody has taken yet
 CLOSE_SECONDS: Final = 15.0
+CLOSED: Final = "this client is closed"
+SERVER: Final = ("localhost", 0)
+NOBODY: Final = Client("", "http")
+"""Who asks without a network."""
 
 
 class SiteTransport:
@@ -40,12 +47,23 @@ class SiteTransport:
 
     def __init__(self, site: Site, headers: dict[str, str]) -> None:
         self._site = site
+        self._said = headers
         self._headers = _encoded(headers)
 
     async def send(self, call: Call[Any]) -> Response:
-        exchange = _Exchange(call.body or b"")
-        await self._site(self._scope(call), exchange.receive, exchange.send)
-        return Response(exchange.status, exchange.headers, b"".join(exchange.chunks))
+        path, _, query = call.target.partition("?") if call.query else (call.path, "", "")
+        scope = {
+            "method": call.method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "server": SERVER,
+        }
+        headers = {**self._said, **call.headers} if call.headers else self._said
+        answer = await self._site.answer(
+            Request(scope, _hang_up, site=self._site, headers=headers, body=call.body or b"", client=NOBODY)
+        )
+        return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
 
     @asynccontextmanager
     async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
@@ -82,7 +100,7 @@ class SiteTransport:
             "query_string": query.encode(),
             "headers": [*self._headers, *_encoded(call.headers)] if call.headers else self._headers,
             "client": None,
-            "server": ("localhost", 0),
+            "server": SERVER,
         }
 
 
@@ -100,8 +118,7 @@ class AsyncLocalTransport:
         self._site: SiteTransport | None = None
 
     async def send(self, call: Call[Any]) -> Response:
-        site = self._site or await self.open()
-        return await site.send(call)
+        return await (self._site or await self.open()).send(call)
 
     @asynccontextmanager
     async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
@@ -154,6 +171,9 @@ class LocalTransport:
             SessiondError: as `AsyncLocalTransport.open`.
         """
         self._loop = asyncio.new_event_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._woken = False
+        self._tasks: set[asyncio.Task[None]] = set()
         # Not to be waited for at the end of the program: `close` is, which the interpreter calls before.
         self._thread = threading.Thread(target=self._loop.run_forever, name="sessiond", daemon=True)
         self._thread.start()
@@ -166,7 +186,40 @@ class LocalTransport:
             raise
 
     def send(self, call: Call[Any]) -> Response:
-        return self._run(self._transport.send(call))
+        if self._loop.is_closed():
+            raise SessiondError(CLOSED)
+        waiting = _Waiting(call)
+        self._waiting.append(waiting)
+        # The loop is woken once for all calls that come until it takes them: a wake and a future for each of them would
+        # cost as much as the rest of an append.
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._take)
+            except RuntimeError as error:
+                raise SessiondError(CLOSED) from error
+        waiting.done.acquire()
+        if waiting.error is not None:
+            raise waiting.error
+        assert waiting.response is not None, "it was answered, or failed"
+        return waiting.response
+
+    def _take(self) -> None:
+        self._woken = False  # first: whoever comes from now on wakes again
+        while self._waiting:
+            task = self._loop.create_task(self._answer(self._waiting.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, waiting: _Waiting) -> None:
+        try:
+            waiting.response = await self._transport.send(waiting.call)
+        except BaseException as error:
+            waiting.error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            waiting.done.release()
 
     @contextmanager
     def open_stream(self, call: Call[Any]) -> Iterator[Streaming]:
@@ -186,16 +239,33 @@ class LocalTransport:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_SECONDS)
         self._loop.close()
+        while self._waiting:  # what came too late
+            waiting = self._waiting.popleft()
+            waiting.error = SessiondError(CLOSED)
+            waiting.done.release()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():
             coroutine.close()
-            raise SessiondError("this client is closed")
+            raise SessiondError(CLOSED)
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _each(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
         while (chunk := self._run(_next(chunks))) is not None:
             yield chunk
+
+
+class _Waiting:
+    """A call of a thread that waits for it."""
+
+    __slots__ = ("call", "done", "error", "response")
+
+    def __init__(self, call: Call[Any]) -> None:
+        self.call = call
+        self.response: Response | None = None
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
 
 
 class _Exchange:
@@ -249,6 +319,11 @@ class _Exchange:
                 if self._ended:
                     return
                 await self._came.wait()
+
+
+async def _hang_up() -> Message:
+    """What comes behind the body of a request that is whole."""
+    return {"type": "http.disconnect"}
 
 
 async def _made(database: str | Path, workspace: str, storage_key: str | None) -> AsyncLocalTransport:

@@ -191,13 +191,17 @@ class _Carrier:
     def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return call.read(response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result
@@ -218,13 +222,17 @@ class _AsyncCarrier:
     async def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = await self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return call.read(response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result
