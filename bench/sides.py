@@ -78,7 +78,7 @@ class OverHttp(Embedded):
     """sessiond, asked over HTTP: what comes in place of the database is a server's port and a key."""
 
     async def open(self, database: Path) -> None:
-        port, key = database.name.split("-")
+        port, key = database.name.split("-", 1)
         self._client = AsyncClient(api_key=key, base_url=f"http://127.0.0.1:{port}")
 
 

@@ -61,7 +61,7 @@ class SiteTransport:
         }
         headers = {**self._said, **call.headers} if call.headers else self._said
         answer = await self._site.answer(
-            Request(scope, _hang_up, site=self._site, headers=headers, body=call.body or b"", client=NOBODY)
+            Request(scope, _stay, site=self._site, headers=headers, body=call.body or b"", client=NOBODY)
         )
         return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
 
@@ -321,9 +321,10 @@ class _Exchange:
                 await self._came.wait()
 
 
-async def _hang_up() -> Message:
-    """What comes behind the body of a request that is whole."""
-    return {"type": "http.disconnect"}
+async def _stay() -> Message:
+    """What comes behind the body of a request that is whole: nobody hangs up who is waiting here."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("nobody ends that")
 
 
 async def _made(database: str | Path, workspace: str, storage_key: str | None) -> AsyncLocalTransport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -53,3 +54,13 @@ def test_a_client_of_a_file_that_is_closed_says_so(local: Client) -> None:
 
     with pytest.raises(SessiondError, match="closed"):
         local.sessions.list()
+
+
+def test_a_client_of_a_file_may_wait_for_an_answer_that_is_held_back(local: Client) -> None:
+    wait = local.waits.create("approval", title="Go on?")
+
+    began = time.monotonic()
+
+    assert local.waits.get(wait.id, wait_seconds=0.2).status == "pending"
+    assert time.monotonic() - began >= 0.2
+    assert local.waits.complete(wait.id, {"approved": True}).ended

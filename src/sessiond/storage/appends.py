@@ -32,7 +32,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def messages(self) -> int:
-        return sum(entry.is_message for entry in self.entries)
+        return len([entry for entry in self.entries if entry.is_message])
 
     @property
     def largest(self) -> int:
@@ -86,21 +86,24 @@ async def append_each_in_turn(tx: Tx, appends: Sequence[Append]) -> list[int | N
     """The same where there are no arrays: two statements for all, since going into the driver costs as much as most."""
     first: list[int | None] = [None] * len(appends)
     rows = list[tuple[Value, ...]]()
-    bumps = [
-        (
-            len(append.entries),
-            append.messages,
-            append.size,
-            append.largest,
-            append.at_us,
-            append.workspace_id,
-            append.session_id,
-            append.user_id,
-            int(append.starts),
-            number,
+    bumps = list[tuple[Value, ...]]()
+    for number, append in enumerate(appends):
+        entries = append.entries
+        sizes = [len(entry.body) for entry in entries]
+        bumps.append(
+            (
+                len(entries),
+                len([entry for entry in entries if entry.is_message]),
+                sum(sizes),
+                max(sizes),
+                append.at_us,
+                append.workspace_id,
+                append.session_id,
+                append.user_id,
+                int(append.starts),
+                number,
+            )
         )
-        for number, append in enumerate(appends)
-    ]
     for last_seq, slot, key_id, dense, number in await tx.turns("session_bump_in_turn", bumps):
         append = appends[number]
         if slot != slot_of(append.at_us):

@@ -111,7 +111,7 @@ class Request:
             InvalidInput: it is not JSON, not of that shape, or nested too deeply; the message names the field.
             TooLarge, Unavailable: as `read`.
         """
-        body = await self.read()
+        body = self._body if self._body is not None else await self.read()
         if empty is not None and not body.strip():
             return empty
         decoder = _decoders.get(kind)

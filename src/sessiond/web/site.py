@@ -249,7 +249,8 @@ class _Exchange:
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
-                self.caller = request.caller = await self._authenticate(request)
+                known = site.authenticator.find(request.credential)
+                self.caller = request.caller = known or await self._authenticate(request)
         else:
             self.dialect = site.blame(claims)
             self.caller = request.caller = await self._authenticate(request)
