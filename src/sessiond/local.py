@@ -60,9 +60,12 @@ class SiteTransport:
             "server": SERVER,
         }
         headers = {**self._said, **call.headers} if call.headers else self._said
-        answer = await self._site.answer(
-            Request(scope, _stay, site=self._site, headers=headers, body=call.body or b"", client=NOBODY)
-        )
+        body = call.body or b""
+        if len(body) <= BODY_MAX_BYTES:
+            request = Request(scope, _stay, site=self._site, headers=headers, body=body, client=NOBODY)
+        else:  # it is read as from a network, and refused
+            request = Request(scope, _Exchange(body).receive, site=self._site, headers=headers, client=NOBODY)
+        answer = await self._site.answer(request)
         return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
 
     @asynccontextmanager
