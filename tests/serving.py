@@ -23,6 +23,7 @@ from sessiond.actions import encryption, keys, workspaces
 from sessiond.actions.call import Call, itself
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.crypto import make_master_key
+from sessiond.integrations.mcp.wire import open_routes
 from sessiond.settings import Settings
 from sessiond.sockets import Places, read_proxies, reserve
 from sessiond.web.connections import HttpServer
@@ -152,7 +153,8 @@ def open_serving(database: str, **settings: Any) -> Iterator[Serving]:
 async def _listening(settings: Settings) -> AsyncIterator[tuple[Places, Site]]:
     held, ready = reserve(settings), asyncio.Event()
     async with (
-        assembly.open_site(settings, access=None, proxies=read_proxies(settings)) as site,
+        open_routes() as beside,
+        assembly.open_site(settings, access=None, proxies=read_proxies(settings), beside=beside) as site,
         assembly.open_worker(settings, site.engine),
         server.open_listener(settings, site.engine, held),
     ):

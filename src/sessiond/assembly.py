@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from sessiond.storage.open import open_engine
 from sessiond.sweeper import Sweeper
 from sessiond.telemetry import AccessLog, Telemetry
 from sessiond.web.proxies import Proxies
-from sessiond.web.routes import Dialect
+from sessiond.web.routes import Dialect, Route
 from sessiond.web.site import Site
 
 log: Final = logging.getLogger("sessiond.server")
@@ -40,11 +40,17 @@ HOUSEKEEPING_SECONDS: Final = 2.0
 
 @asynccontextmanager
 async def open_site(
-    settings: Settings, *, access: AccessLog | None, proxies: Proxies | None = None, shared: Path | None = None
+    settings: Settings,
+    *,
+    access: AccessLog | None,
+    proxies: Proxies | None = None,
+    shared: Path | None = None,
+    beside: Sequence[Route] = (),
 ) -> AsyncIterator[Site]:
     """Open the database, whose schema must be current, and everything above it; close it all on the way out.
 
-    `shared` is a folder where processes that serve together leave their metrics for each other.
+    `shared` is a folder where processes that serve together leave their metrics for each other. `beside` is answered
+    beside the wires, in the native one's words.
     """
     engine = await open_engine_of(settings)
     try:
@@ -60,6 +66,7 @@ async def open_site(
             mail_domain=settings.mail_domain,
             auth_failures_max=settings.auth_failures_max,
             proxies=proxies or Proxies(),
+            beside=beside,
         )
         sweeper = Sweeper(engine)
         site.telemetry.gauge("sessiond_search_behind", "Events not indexed yet.", lambda: sweeper.unindexed)

@@ -7,23 +7,26 @@ errors, streams. Only the bytes between are left out.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import threading
+import os
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from sessiond.actions import workspaces
 from sessiond.assembly import open_site, open_worker
 from sessiond.client.call import Call, Response
-from sessiond.client.errors import SessiondError
+from sessiond.client.errors import ClientClosed, ConnectionFailed, SessiondError
+from sessiond.client.home import Home
 from sessiond.client.transport import AsyncStreaming, Streaming
 from sessiond.core.errors import SessiondError as OwnError
 from sessiond.core.ids import WorkspaceId
-from sessiond.settings import Settings, load_settings
-from sessiond.storage.open import migrate
+from sessiond.crypto import SecretError
+from sessiond.settings import Settings, SettingsError, load_settings
+from sessiond.storage.open import POSTGRES_SCHEMES, migrate
 from sessiond.web.asgi import Message, Scope
 from sessiond.web.proxies import Client
 from sessiond.web.requests import Request
@@ -33,11 +36,10 @@ T = TypeVar("T")
 
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # nobody but this process sends anything
 CHUNKS_MAX: Final = 16  # of a stream that nobody has taken yet
-CLOSE_SECONDS: Final = 15.0
-CLOSED: Final = "this client is closed"
 SERVER: Final = ("localhost", 0)
 NOBODY: Final = Client("", "http")
 """Who asks without a network."""
+FINISH_SECONDS: Final = 5.0  # for requests under way when the database is closed
 
 
 class SiteTransport:
@@ -47,10 +49,47 @@ class SiteTransport:
 
     def __init__(self, site: Site, headers: dict[str, str]) -> None:
         self._site = site
-        self._said = headers
         self._headers = _encoded(headers)
+        self._said = headers
+        self._under_way = dict[asyncio.Task[Any], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
+        exchange = _Exchange(call.body or b"")
+        task = asyncio.create_task(self._site.answer(self._request(call, exchange)))
+        self._under_way[task] = exchange
+        task.add_done_callback(self._under_way.pop)
+        try:
+            # Whoever is cancelled hangs up, as a client of a server does: what was begun is brought to its end.
+            answer = await asyncio.shield(task)
+        finally:
+            exchange.gone.set()
+        return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
+
+    def open_stream(self, call: Call[Any]) -> _Stream:
+        exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
+        return _Stream(exchange, self._begin(call, exchange))
+
+    async def close(self) -> None:
+        """Have what is under way through this end; the site is its owner's to close."""
+        for exchange in self._under_way.values():
+            exchange.gone.set()
+        if self._under_way:
+            await asyncio.wait({*self._under_way}, timeout=FINISH_SECONDS)
+
+    def _begin(self, call: Call[Any], exchange: _Exchange) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._answer(call, exchange))
+        self._under_way[task] = exchange
+        task.add_done_callback(self._under_way.pop)
+        return task
+
+    async def _answer(self, call: Call[Any], exchange: _Exchange) -> None:
+        try:
+            await self._site(self._scope(call), exchange.receive, exchange.send)
+        finally:
+            exchange.end()
+
+    def _request(self, call: Call[Any], exchange: _Exchange) -> Request:
+        """Return a call as a request whose parts are there, and need not be read."""
         path, _, query = call.target.partition("?") if call.query else (call.path, "", "")
         scope = {
             "method": call.method,
@@ -60,36 +99,9 @@ class SiteTransport:
             "server": SERVER,
         }
         headers = {**self._said, **call.headers} if call.headers else self._said
-        body = call.body or b""
-        if len(body) <= BODY_MAX_BYTES:
-            request = Request(scope, _stay, site=self._site, headers=headers, body=body, client=NOBODY)
-        else:  # it is read as from a network, and refused
-            request = Request(scope, _Exchange(body).receive, site=self._site, headers=headers, client=NOBODY)
-        answer = await self._site.answer(request)
-        return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
-
-    @asynccontextmanager
-    async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
-        exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
-        task = asyncio.create_task(self._answer(call, exchange))
-        try:
-            await exchange.begun.wait()
-            body = b"".join([chunk async for chunk in exchange.read()]) if exchange.status >= 400 else b""
-            yield AsyncStreaming(Response(exchange.status, exchange.headers, body), exchange.read())
-        finally:
-            exchange.gone.set()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def close(self) -> None:
-        """The site is its owner's to close."""
-
-    async def _answer(self, call: Call[Any], exchange: _Exchange) -> None:
-        try:
-            await self._site(self._scope(call), exchange.receive, exchange.send)
-        finally:
-            exchange.end()
+        # What is too large is read as from a network, and refused.
+        body = exchange.take() if len(call.body or b"") <= BODY_MAX_BYTES else None
+        return Request(scope, exchange.receive, site=self._site, headers=headers, body=body, client=NOBODY)
 
     def _scope(self, call: Call[Any]) -> Scope:
         path, _, query = call.target.partition("?")
@@ -108,182 +120,202 @@ class SiteTransport:
 
 
 class AsyncLocalTransport:
-    """A database, opened by the first request on whatever loop that is on."""
+    """A database, opened by the first request, on whatever loop that is on, and closed with that loop at the latest."""
 
-    sure = True
-
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
-        self._settings = _settings(database)
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
+        self._database = database
+        self._run_agents = run_agents
         self._workspace = workspace
         self._storage_key = storage_key
+        self.sure = not str(database).startswith(POSTGRES_SCHEMES)  # whose connection may be lost during a commit
         self._opening = asyncio.Lock()
-        self._stack = AsyncExitStack()
+        self._stop = asyncio.Event()
         self._site: SiteTransport | None = None
+        self._living: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     async def send(self, call: Call[Any]) -> Response:
-        return await (self._site or await self.open()).send(call)
+        return await (await self.open()).send(call)
 
-    @asynccontextmanager
-    async def open_stream(self, call: Call[Any]) -> AsyncIterator[AsyncStreaming]:
-        site = self._site or await self.open()
-        async with site.open_stream(call) as streaming:
-            yield streaming
+    def open_stream(self, call: Call[Any]) -> AbstractAsyncContextManager[AsyncStreaming]:
+        return _Opening(self, call)
 
     async def open(self) -> SiteTransport:
         """Open the database, whose schema is brought up to date, once.
 
         Raises:
             SessiondError: it cannot be opened, or has no such workspace.
+            ClientClosed: it is closed, or open on another event loop.
         """
-        async with self._opening:
-            if self._site is None:
-                try:
-                    self._site = await self._open()
-                except OwnError as error:
-                    await self._stack.aclose()
-                    raise SessiondError(f"the database cannot be opened: {error}") from error
-            return self._site
+        self._check_loop()
+        if self._site is None or self._closed:
+            async with self._opening:
+                if self._closed:
+                    raise ClientClosed("this client is closed")
+                if self._site is None:
+                    self._site = await self._begin()
+        return self._site
 
     async def close(self) -> None:
-        self._site = None
-        await self._stack.aclose()
+        """Close the database; once more is fine."""
+        self._check_loop()
+        async with self._opening:  # which may be under way
+            self._closed = True
+        self._stop.set()
+        if self._living is not None:
+            await asyncio.wait({self._living})
 
-    async def _open(self) -> SiteTransport:
-        await migrate(self._settings.database)
-        site = await self._stack.enter_async_context(open_site(self._settings, access=None))
+    def _check_loop(self) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise ClientClosed("this client belongs to another event loop: make one for each")
+
+    async def _begin(self) -> SiteTransport:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[SiteTransport] = loop.create_future()
+        self._living = living = loop.create_task(self._live(opened))
+        try:
+            either: set[asyncio.Future[Any]] = {living, opened}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not opened.done():
+                await living  # which raises why
+        except BaseException:
+            living.cancel()
+            await asyncio.wait({living})
+            self._living = None
+            raise
+        self._loop = loop
+        return opened.result()
+
+    async def _live(self, opened: asyncio.Future[SiteTransport]) -> None:
+        """Have the database open until told to stop, or cancelled, as every task is at the end of its loop."""
+        async with AsyncExitStack() as stack:
+            try:
+                site = await self._open(stack)
+            except (OwnError, SettingsError, SecretError, OSError) as error:
+                raise SessiondError(f"the database cannot be opened: {error}") from error
+            opened.set_result(site)
+            try:
+                await self._stop.wait()
+            finally:
+                self._closed = True
+
+    async def _open(self, stack: AsyncExitStack) -> SiteTransport:
+        settings = _settings(self._database, run_agents=self._run_agents)
+        await migrate(settings.database)
+        site = await stack.enter_async_context(open_site(settings, access=None))
         if self._workspace == workspaces.DEFAULT:
             await workspaces.begin_without_key(site.engine)
         await workspaces.get(site.engine, self._workspace)
-        await self._stack.enter_async_context(open_worker(self._settings, site.engine, telemetry=site.telemetry))
-        self._stack.callback(site.close_streams)
+        await stack.enter_async_context(open_worker(settings, site.engine, telemetry=site.telemetry))
         headers = {"authorization": f"Bearer {site.authenticator.admit(WorkspaceId(self._workspace))}"}
         if self._storage_key is not None:
             headers["storage-key"] = self._storage_key
-        return SiteTransport(site, headers)
+        transport = SiteTransport(site, headers)
+        stack.push_async_callback(transport.close)
+        stack.callback(site.close_streams)
+        return transport
 
 
 class LocalTransport:
     """A database behind a loop in a thread of its own, for threads that wait."""
 
-    sure = True
-
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         """Open the database.
 
         Raises:
             SessiondError: as `AsyncLocalTransport.open`.
         """
-        self._loop = asyncio.new_event_loop()
-        self._waiting: deque[_Waiting] = deque()
-        self._woken = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Not to be waited for at the end of the program: `close` is, which the interpreter calls before.
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sessiond", daemon=True)
-        self._thread.start()
-        self._transport = self._run(_made(database, workspace, storage_key))
-        atexit.register(self.close)
-        try:
-            self._run(self._transport.open())
-        except BaseException:
-            self.close()
-            raise
+        self._transport = AsyncLocalTransport(
+            database, workspace=workspace, storage_key=storage_key, run_agents=run_agents
+        )
+        self.sure = self._transport.sure
+        self._home = Home(self._transport)
+        weakref.finalize(self, self._home.leave).atexit = False  # whoever forgets to close: nobody waits for it
 
     def send(self, call: Call[Any]) -> Response:
-        if self._loop.is_closed():
-            raise SessiondError(CLOSED)
-        waiting = _Waiting(call)
-        self._waiting.append(waiting)
-        # The loop is woken once for all calls that come until it takes them: a wake and a future for each of them would
-        # cost as much as the rest of an append.
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._take)
-            except RuntimeError as error:
-                raise SessiondError(CLOSED) from error
-        waiting.done.acquire()
-        if waiting.error is not None:
-            raise waiting.error
-        assert waiting.response is not None, "it was answered, or failed"
-        return waiting.response
-
-    def _take(self) -> None:
-        self._woken = False  # first: whoever comes from now on wakes again
-        while self._waiting:
-            task = self._loop.create_task(self._answer(self._waiting.popleft()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, waiting: _Waiting) -> None:
-        try:
-            waiting.response = await self._transport.send(waiting.call)
-        except BaseException as error:
-            waiting.error = error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            waiting.done.release()
+        return self._home.send(call)
 
     @contextmanager
     def open_stream(self, call: Call[Any]) -> Iterator[Streaming]:
-        stack = AsyncExitStack()
-        opened = self._run(stack.enter_async_context(self._transport.open_stream(call)))
+        opening = self._transport.open_stream(call)
+        opened = self._home.run(opening.__aenter__())
         try:
             yield Streaming(opened.response, self._each(opened.chunks))
         finally:
-            self._run(stack.aclose())
+            self._home.begin(opening.__aexit__(None, None, None))
 
     def close(self) -> None:
         """Close the database; once more is fine."""
-        atexit.unregister(self.close)
-        if self._loop.is_closed():
-            return
-        self._run(self._transport.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
-        self._loop.close()
-        while self._waiting:  # what came too late
-            waiting = self._waiting.popleft()
-            waiting.error = SessiondError(CLOSED)
-            waiting.done.release()
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            coroutine.close()
-            raise SessiondError(CLOSED)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        self._home.close()
 
     def _each(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
-        while (chunk := self._run(_next(chunks))) is not None:
+        while (chunk := self._home.run(_next(chunks))) is not None:
             yield chunk
 
 
-class _Waiting:
-    """A call of a thread that waits for it."""
+# No generators: the end of a loop closes all that were left half-way at once, those within others too.
+class _Opening:
+    """A stream of a database that may have to be opened first."""
 
-    __slots__ = ("call", "done", "error", "response")
+    def __init__(self, transport: AsyncLocalTransport, call: Call[Any]) -> None:
+        self._transport = transport
+        self._call = call
 
-    def __init__(self, call: Call[Any]) -> None:
-        self.call = call
-        self.response: Response | None = None
-        self.error: BaseException | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
+    async def __aenter__(self) -> AsyncStreaming:
+        self._stream = (await self._transport.open()).open_stream(self._call)
+        return await self._stream.__aenter__()
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._stream.__aexit__()
+
+
+class _Stream:
+    """A request whose answer is taken while it comes."""
+
+    def __init__(self, exchange: _Exchange, task: asyncio.Task[None]) -> None:
+        self._exchange = exchange
+        self._task = task
+
+    async def __aenter__(self) -> AsyncStreaming:
+        exchange = self._exchange
+        try:
+            await exchange.begun.wait()
+            body = b"".join([chunk async for chunk in exchange]) if exchange.status >= 400 else b""
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return AsyncStreaming(Response(exchange.status, exchange.headers, body), exchange)
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._exchange.gone.set()
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
 
 class _Exchange:
-    """One request to a site, and what comes back."""
+    """One request to a site, and what comes back: iterated, in pieces as they come."""
 
     def __init__(self, body: bytes, *, room: asyncio.Semaphore | None = None) -> None:
         self.status = 500
         self.headers: dict[str, str] = {}
-        self.chunks: list[bytes] = []
+        self.chunks = deque[bytes]()
         self.begun = asyncio.Event()
         self.gone = asyncio.Event()
         self._body: bytes | None = body
         self._room = room
         self._came = asyncio.Event()
         self._ended = False
+        self._whole = False
+
+    def take(self) -> bytes | None:
+        """Return the body, which then need not be received."""
+        body, self._body = self._body, None
+        return body
 
     async def receive(self) -> Message:
         if self._body is not None:
@@ -298,6 +330,7 @@ class _Exchange:
             self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
             self.begun.set()
             return
+        self._whole = not message.get("more_body")
         if message.get("body"):
             if self._room is not None:
                 await self._room.acquire()
@@ -309,38 +342,35 @@ class _Exchange:
         self.begun.set()
         self._came.set()
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """Yield what comes until the end."""
-        while True:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return what comes next.
+
+        Raises:
+            ConnectionFailed: it was cut short, as what went wrong could not be said any more.
+        """
+        while not self.chunks:
+            if self._ended:
+                if not self._whole:
+                    raise ConnectionFailed("what was sent was cut short")
+                raise StopAsyncIteration
             self._came.clear()
-            taken, self.chunks = self.chunks, []
-            for chunk in taken:
-                if self._room is not None:
-                    self._room.release()
-                yield chunk
-            if not self.chunks:
-                if self._ended:
-                    return
-                await self._came.wait()
-
-
-async def _stay() -> Message:
-    """What comes behind the body of a request that is whole: nobody hangs up who is waiting here."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError("nobody ends that")
-
-
-async def _made(database: str | Path, workspace: str, storage_key: str | None) -> AsyncLocalTransport:
-    return AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+            await self._came.wait()
+        if self._room is not None:
+            self._room.release()
+        return self.chunks.popleft()
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-def _settings(database: str | Path) -> Settings:
-    url = database if isinstance(database, str) and "://" in database else f"sqlite:///{database}"
-    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
+def _settings(database: str | Path, *, run_agents: bool) -> Settings:
+    url = database if isinstance(database, str) and "://" in database else f"sqlite:///{quote(os.fspath(database))}"
+    runs_max = None if run_agents else 0
+    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES, "runs_max": runs_max})
 
 
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:

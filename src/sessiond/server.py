@@ -22,6 +22,7 @@ import uvloop
 from sessiond.actions.mails import Mailboxes
 from sessiond.assembly import GIVE_BACK_SECONDS, open_engine_of, open_site, open_worker, running
 from sessiond.core.errors import SessiondError
+from sessiond.integrations.mcp.wire import open_routes
 from sessiond.mail.listener import MailListener
 from sessiond.settings import Settings
 from sessiond.sockets import Places, ServeError, Sockets, load_certificates, read_proxies, reserve
@@ -142,7 +143,8 @@ async def _serve(
     if held.certificates:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, held.certificates.reload)
     async with (
-        open_site(settings, access=access, proxies=read_proxies(settings), shared=shared) as site,
+        open_routes() as beside,
+        open_site(settings, access=access, proxies=read_proxies(settings), shared=shared, beside=beside) as site,
         open_worker(settings, site.engine, telemetry=site.telemetry) as worker,
         open_listener(settings, site.engine, held),
     ):

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond.actions import agents, exports, imports, inboxes, messages, sessions, waits, work
+from sessiond.actions import agents, client_events, exports, imports, inboxes, messages, sessions, waits, work
 from sessiond.actions.call import Call, itself
 from sessiond.actions.imports import Imported
 from sessiond.core.agent import NewAgent
 from sessiond.core.bundle import Chain, Subject
 from sessiond.core.caller import Caller
+from sessiond.core.client_event import client_entry, step_entry
 from sessiond.core.message import Message, Role
 from sessiond.core.metadata import pack_data, pack_metadata
 from sessiond.core.run import WAITING, WaitFor
@@ -118,6 +119,8 @@ async def _wait_and_receive(engine: Engine) -> None:
     expired = await make_inbox(engine, "s", ttl_seconds=1000)
     await inboxes.delete(Call(engine, ME), expired.id, itself)
     await append(engine, "s", "last")
+    step = step_entry("tool.called", msgspec.Raw(f'{{"a": {SPACED}}}'.encode()), action="look up", duration_us=1_500)
+    await client_events.append(Call(engine, ME), "s", [client_entry("note.made"), step], itself)
 
 
 async def bundle(engine: Engine, subject: Subject = WHOLE, *, by: Caller = ME, **how: Any) -> list[bytes]:

@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.actions import encryption, runs, sessions, waits
+from sessiond.actions import client_events, encryption, runs, sessions, waits
 from sessiond.actions.call import Call, itself, nobody
 from sessiond.actions.encryption import Mode
+from sessiond.core.client_event import client_entry
 from sessiond.core.event import Event
 from sessiond.core.inbox import InboxFilter
 from sessiond.core.page import LogPage
@@ -68,6 +69,8 @@ async def fill(engine: Engine) -> None:
     taken = await working.take(engine, at_us=working.NOW + 86_400 * working.SECOND)
     await working.ask(engine, taken)
     await runs.respond(Call(engine, ME), taken.run.id, Answer(option_id="y"), itself)
+    note = client_entry("note.made", msgspec.Raw(b'{"said":"a note"}'))
+    await client_events.append(Call(engine, ME), "s", [note], itself)
     await working.begin(engine, "asks", "may you?")
     await working.ask(engine, await working.take(engine, at_us=working.NOW + 86_400 * working.SECOND))
     await _fill_mails(engine)

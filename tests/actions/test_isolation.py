@@ -13,6 +13,7 @@ import pytest
 from sessiond.actions import (
     agents,
     audit,
+    client_events,
     erasures,
     events,
     inboxes,
@@ -31,6 +32,7 @@ from sessiond.actions.sessions import IfExists, SessionPatch
 from sessiond.core.agent import NewAgent
 from sessiond.core.audit import AuditFilter
 from sessiond.core.caller import ALL_SCOPES, Caller, Scope
+from sessiond.core.client_event import client_entry
 from sessiond.core.errors import Conflict, Forbidden, NotFound
 from sessiond.core.event import Event
 from sessiond.core.inbox import Inbox, InboxFilter, NewInbox
@@ -45,6 +47,7 @@ from tests.actions.indexing import index_all
 from tests.actions.mailing import raw_mail
 
 READ, WRITE, ADMIN, HOST = Scope
+NOTE: Final = client_entry("note.made")
 
 Act = Callable[[Call, Session], Awaitable[object]]
 
@@ -145,6 +148,8 @@ ON_A_SESSION: Final[dict[Any, tuple[Scope, Act]]] = {
     messages.append: (WRITE, lambda call, session: messages.append(call, session.id, [text("x")], itself)),
     messages.append_in_hand: (WRITE, lambda call, session: _append_in_hand(call, session.id)),
     messages.pop: (WRITE, lambda call, session: messages.pop(call, session.id, itself)),
+    messages.append_entries: (WRITE, lambda call, session: messages.append_entries(call, session.id, [NOTE], itself)),
+    client_events.append: (WRITE, lambda call, session: client_events.append(call, session.id, [NOTE], itself)),
     messages.get: (READ, lambda call, session: messages.get(call, session.id, f"msg_2.{session.id}")),
     events.read_page: (READ, lambda call, session: events.read_page(call, session.id, limit=10)),
     events.read_all: (READ, lambda call, session: gathered(events.read_all(call, session))),
@@ -229,7 +234,8 @@ def public_actions(module: ModuleType) -> list[Any]:
 
 def test_every_action_is_in_these_tables() -> None:
     known = ON_A_SESSION | ON_A_RUN | ON_AN_INBOX | ON_A_MAIL | ON_A_WAIT | REMOVES | ON_A_WORKSPACE
-    modules = (sessions, messages, events, timeline, keys, audit, runs, agents, inboxes, mails, waits, erasures, search)
+    of_sessions = (sessions, messages, client_events, events, timeline, search)
+    modules = (*of_sessions, keys, audit, runs, agents, inboxes, mails, waits, erasures)
     for module in modules:
         for action in public_actions(module):
             if action is audit.note_read:

@@ -36,14 +36,18 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def run(
-    *arguments: str, status: int = 0, environment: Mapping[str, str] | None = None, folder: Path | None = None
+    *arguments: str,
+    status: int = 0,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    said: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, which must have this status."""
+    """Run a command to its end, which must have this status; `said` comes to its standard input."""
     done = subprocess.run(
         [*PROGRAM, *arguments],
         env=make_environment(environment),
         cwd=folder,
-        stdin=subprocess.DEVNULL,
+        input=said,
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from sessiond import Client
-from sessiond.client import NotFound, SessiondError
+from sessiond.client import NotFound, PreconditionFailed, SessiondError
 
 
 def _use(client: Client) -> None:
@@ -25,6 +26,20 @@ def _use(client: Client) -> None:
     with pytest.raises(NotFound) as error:
         client.sessions.get("nobody")
     assert error.value.request_id
+
+
+def test_a_guarded_append_tells_the_version_for_the_next(client: Client) -> None:
+    session = client.sessions.create()
+
+    first = client.messages.append(session.id, "One", if_match=session.etag, data={"step": 1})
+    [_, second] = client.messages.append_batch(
+        session.id, [{"content": "Two"}, {"content": "Three"}], if_match=first.etag
+    )
+
+    assert client.sessions.get(session.id).etag == second.etag
+    assert client.sessions.get(session.id).data == {"step": 1}
+    with pytest.raises(PreconditionFailed):
+        client.messages.append(session.id, "Four", if_match=first.etag)
 
 
 def test_a_client_of_a_server_does_what_the_first_page_shows(client: Client) -> None:
@@ -64,3 +79,13 @@ def test_a_client_of_a_file_may_wait_for_an_answer_that_is_held_back(local: Clie
     assert local.waits.get(wait.id, wait_seconds=0.2).status == "pending"
     assert time.monotonic() - began >= 0.2
     assert local.waits.complete(wait.id, {"approved": True}).ended
+
+
+def test_a_client_of_a_file_leaves_agents_to_others_when_told_to(tmp_path: Path) -> None:
+    with Client.local(tmp_path / "data.db", run_agents=False) as client:
+        session = client.sessions.create(agent_id="echo")
+        run_id = client.messages.append(session.id, "Hello!").run_id
+        assert run_id is not None
+        assert client.runs.start(session.id, "Anybody?", wait_seconds=0.5).status == "queued"
+    with Client.local(tmp_path / "data.db") as client:
+        assert client.runs.wait(run_id).output == "Hello!"

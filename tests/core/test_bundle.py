@@ -245,6 +245,11 @@ WRONG: Final[dict[str, tuple[list[Record | bytes], str]]] = {
         "content must be",
     ),
     "an action without a duration": ([HEADER, SESSION, EVENT | {"action": "x"}], "line 3"),
+    "a client's event of no type": ([HEADER, SESSION, EVENT | {"kind": "note"}], "kind must be lower-case words"),
+    "a client's step that took no object": (
+        [HEADER, SESSION, EVENT | {"kind": "a.b", "action": "x", "duration_us": 1, "body": {"input": 1}}],
+        "input and output must be objects",
+    ),
     "text of a run without a place": ([HEADER, SESSION, EVENT | {"kind": "run.text", "body": {"text": "x"}}], "offset"),
     "a queued run of nobody": ([HEADER, SESSION, EVENT | {"kind": "run.queued"}], "agent_id"),
     "a mail that is not named": ([HEADER, SESSION, EVENT | {"kind": "mail.received"}], "mail_id"),

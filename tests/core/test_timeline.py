@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from sessiond.core.agent import HIDDEN
+from sessiond.core.client_event import client_entry, step_entry
 from sessiond.core.event import (
     CALL_TOOL,
     RUN_AGENT,
@@ -58,6 +60,25 @@ def test_a_step_says_what_went_in_and_what_came_out() -> None:
         ("complete", {"reason": "r"}, {"b": 2}),
         ("pause", {}, {"id": "s"}),
     ]
+
+
+def test_what_a_client_logged_of_what_it_did_is_a_step_whatever_it_calls_it() -> None:
+    given, result = {"expires_at_us": "x", "password": "hush"}, {"status": "cancelled"}
+    entries = [
+        step_entry(
+            "tool.called",
+            action=action,
+            input=msgspec.Raw(msgspec.json.encode(given)),
+            output=msgspec.Raw(msgspec.json.encode(result)),
+        )
+        for action in ("send_message", CALL_TOOL, RUN_AGENT, "create_session")
+    ]
+
+    steps = make_steps([event(seq, entry, 3) for seq, entry in enumerate([client_entry("a.b"), *entries], 1)])
+
+    assert [step.action for step in steps] == [entry.action for entry in entries]
+    for step in steps:
+        assert (step.input, step.output, step.of_client) == (given | {"password": HIDDEN}, result, True)
 
 
 def test_a_log_read_in_pages_counts_on() -> None:

@@ -36,6 +36,18 @@ def _example(name: str, *arguments: str, environment: dict[str, str]) -> Iterato
             process.kill()
 
 
+def test_an_agent_of_the_google_adk_remembers(tmp_path: Path) -> None:
+    with _example("google_adk.py", str(tmp_path / "sessions.db"), environment=make_environment()) as example:
+        printed, complaints = example.communicate(timeout=SECONDS)
+
+    assert example.returncode == 0, complaints
+    assert printed.splitlines() == [
+        "helper: You have told me 1 things.",
+        "helper: You have told me 3 things.",
+        "4 events, {'last_answer': 'You have told me 3 things.'}",
+    ]
+
+
 def test_a_follower_and_a_writer_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/sessiond.db"
     with start(database) as first:
@@ -59,3 +71,31 @@ def test_a_follower_and_a_writer_outlive_a_restart_of_the_server(tmp_path: Path)
 
     assert appended == "msg_3.chat is on disk\n"
     assert (follower.returncode, rest) == (0, "")
+
+
+def test_an_agent_of_the_openai_agents_sdk_remembers(tmp_path: Path) -> None:
+    with _example("openai_agents_memory.py", str(tmp_path / "sessions.db"), environment=make_environment()) as example:
+        printed, complaints = example.communicate(timeout=SECONDS)
+
+    assert (example.returncode, complaints) == (0, "")
+    assert printed.splitlines() == [
+        "1 items went to the model: At the depot.",
+        "3 items went to the model: Since Monday.",
+        "user: Where is my parcel?",
+        "assistant: At the depot.",
+        "user: Since when?",
+        "assistant: Since Monday.",
+    ]
+
+
+def test_an_agent_of_pydantic_ai_goes_on_and_tries_another_way(tmp_path: Path) -> None:
+    with _example(
+        "pydantic_ai_conversation.py", str(tmp_path / "sessions.db"), environment=make_environment()
+    ) as example:
+        printed, complaints = example.communicate(timeout=SECONDS)
+
+    assert (example.returncode, complaints) == (0, "")
+    assert printed.splitlines() == [
+        "support-1: Where is my parcel? | At the depot. | Since when? | Since Monday.",
+        "support-1-fork: Where is my parcel? | At the depot. | Can I fetch it? | Until six.",
+    ]

@@ -34,6 +34,7 @@ NO_CONTENT: Final = {
     "native GET /v1/keys",
     "native POST /v1/keys",
     "native POST /v1/sessions/{session_id}/messages",
+    "native POST /v1/sessions/{session_id}/events",
     "openagents GET /openagents/api/audit",
     "openagents POST /openagents/api/exec/session/{id}",
     "viben POST /viben/api/sessions",

@@ -192,6 +192,9 @@ def test_a_session_is_the_same_through_every_wire_for_all_its_life(
 
     assert client.post(f"/v1/sessions/{session}/messages/pop").raise_for_status().json()["role"] == "tool"
     assert assert_all_agree(client, session)["message_count"] == begun["message_count"] + 2
+    step = {"type": "tool.used", "action": "create_session", "data": {"n": 1}}
+    client.post(f"/v1/sessions/{session}/events", json={"events": [step, {"type": "note.made"}]}).raise_for_status()
+    assert_all_agree(client, session)
 
     client.patch(f"/viben/api/sessions/{session}", json={"data": {"k": {"deep": [1]}}}).raise_for_status()
     client.patch(f"/v1/sessions/{session}", json={"name": "New", "metadata": {"a": "b"}}).raise_for_status()
@@ -348,6 +351,7 @@ BODY: Final[Mapping[str, Mapping[str, Any]]] = {
     "create_session": {"agent_id": "a", "agentId": "a", "userName": "me", "userEmail": "me@here.example", "name": "n"},
     "append_messages": {"content": "said"},
     "pop_message": {},
+    "append_events": {"type": "note.made", "data": {"n": 1}},
     "send_message": {"content": "said"},
     "patch_session": {"data": {"k": 1}},
     "create_key": {"name": "k"},

@@ -13,12 +13,25 @@ import pytest
 
 from sessiond.core.caller import ALL_SCOPES
 from sessiond.web.routes import Claim
-from tests.end_to_end.claims import ASKED, CLAIMS, ONCE, fields_of, key_for, name_of, params_of, path_of
+from tests.end_to_end.claims import ASKED, CLAIMS, ONCE, action_of, fields_of, key_for, name_of, params_of, path_of
 from tests.serving import TLS, Serving, Tenant
 
 MARKER: Final = "Geheimnis-5e0f"
 """In everything of the other's that a stranger does not name."""
 NEVER_WAS: Final = "never-was"
+
+
+SAID: Final[dict[str, dict[str, Any]]] = {
+    "append_events": {
+        "type": "note.made",
+        "action": "mine",
+        "input": {"whose": "mine"},
+        "output": {"whose": "mine"},
+        "duration_ms": 1.5,
+        "events": None,
+    },
+}
+"""What fields of a body say that mean something else elsewhere; None: nothing."""
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -250,7 +263,7 @@ def whose_params(claim: Claim, mine: Names, theirs: Names) -> Iterator[dict[str,
 
 def requests(claim: Claim, params: Mapping[str, str], theirs: Names) -> Iterator[dict[str, Any]]:
     """Yield requests on a path: bare, and with every field that the route takes naming what is theirs."""
-    path, said = path_of(claim, params), theirs.fields()
+    path, said = path_of(claim, params), theirs.fields() | SAID.get(action_of(claim), {})
     query = {name: said[name] for name in fields_of(claim.route.query)}
     body = {name: said[name] for name in fields_of(claim.route.body)}
     asked = {name: value for name, value in query.items() if value is not None}

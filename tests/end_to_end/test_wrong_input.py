@@ -585,6 +585,8 @@ def _right_body(claim: Claim) -> dict[str, Any]:
         known["id"] = "mine"
     if "type" in fields:
         del known["from"]  # for which an approval has no use
+    if "duration_ms" in fields:
+        known |= {"type": "note.made", "action": "write"}
     if "inboxId" in fields:
         known |= {"type": "otp", "sessionId": "mine"}
     if "messages" in fields and "content" in fields:
@@ -626,6 +628,8 @@ def _takes(kind: inspect.Type, *wanted: type[inspect.Type]) -> bool:
 def _options(kind: inspect.Type) -> tuple[inspect.Type, ...]:
     """Return the types that a field may have, without what is said about them."""
     if isinstance(kind, inspect.Metadata):
+        if isinstance(kind.type, inspect.RawType) and kind.extra_json_schema == {"type": "object"}:
+            return inspect.DictType(inspect.AnyType(), inspect.AnyType()), inspect.NoneType()
         return _options(kind.type)
     if isinstance(kind, inspect.UnionType):
         return tuple(option for each in kind.types for option in _options(each))

@@ -15,7 +15,7 @@ from sessiond.actions.events import INLINE_BYTES, INLINE_EVENTS, read_log, read_
 from sessiond.actions.sessions import activation
 from sessiond.core.caller import Scope
 from sessiond.core.errors import NotFound
-from sessiond.core.event import SESSION_UPDATED, Event, StoredMessage, make_entry, message_entry, removal_entry
+from sessiond.core.event import SESSION_UPDATED, Entry, Event, StoredMessage, make_entry, message_entry, removal_entry
 from sessiond.core.ids import RunId, SessionId, parse_event_id
 from sessiond.core.message import Message
 from sessiond.core.metadata import JsonObject, merge, pack_data, unpack
@@ -24,7 +24,7 @@ from sessiond.core.run import Strategy
 from sessiond.core.session import ACTIVE, CREATED, Session
 from sessiond.storage import events, sessions
 from sessiond.storage import messages as stored
-from sessiond.storage.appends import Append
+from sessiond.storage.appends import Append, duration_of
 from sessiond.storage.engine import Tx
 
 TOGETHER_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -67,9 +67,32 @@ async def append(
         Conflict: the session is completed or failed, or a run is under way and the message is to be rejected then.
         PreconditionFailed: the session is not in the version of the caller's If-Match.
     """
-    call.caller.require(Scope.SESSIONS_WRITE)
     entries = [message_entry(message) for message in messages]
-    wanted = call.append(SessionId(session_id), *entries, starts=start_run and queue.starts(entries))
+    starts = start_run and queue.starts(entries)
+    return await append_entries(
+        call, session_id, entries, answer, strategy=strategy, starts=starts, simulates=simulates
+    )
+
+
+async def append_entries(
+    call: Call,
+    session_id: str,
+    entries: Sequence[Entry],
+    answer: Callable[[list[Event]], A],
+    *,
+    strategy: Strategy | None = None,
+    starts: bool = False,
+    simulates: RunId | None = None,
+) -> A:
+    """Add what a caller says to a session's log, messages or other events, all of it in order or nothing.
+
+    See `append`; `starts` says whether the session's agent, where it is registered, is to answer.
+
+    Raises:
+        As `append`.
+    """
+    call.caller.require(Scope.SESSIONS_WRITE)
+    wanted = call.append(SessionId(session_id), *entries, starts=starts)
     if call.unconditional:
         first_seq = await call.engine.combine(events.append_each, wanted)
         if first_seq is not None:
@@ -273,7 +296,7 @@ def _as_events(append: Append, first_seq: int) -> list[Event]:
             append.actor,
             entry.run_id,
             entry.action,
-            append.duration_us,
+            duration_of(append, entry),
             entry.body,
         )
         for seq, entry in enumerate(append.entries, first_seq)

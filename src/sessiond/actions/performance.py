@@ -14,11 +14,12 @@ from typing import Final
 
 import msgspec
 
-from sessiond.actions import messages, sessions, waits
+from sessiond.actions import client_events, messages, sessions, waits
 from sessiond.actions.call import Call, itself
 from sessiond.actions.performed_mails import RECEIVE_MAIL, Act, CannotBeDone, Mailing
 from sessiond.actions.performed_runs import Place, Runs
 from sessiond.actions.sessions import SessionPatch
+from sessiond.core.client_event import check_type
 from sessiond.core.comparison import Comparison, Mode, Verdict, differ, same
 from sessiond.core.errors import NotFound, SessiondError, Unauthenticated, Unavailable
 from sessiond.core.event import (
@@ -33,6 +34,7 @@ from sessiond.core.event import (
     SESSION_UPDATED,
     WAIT_CREATED,
     WAIT_ENDS,
+    Entry,
     Event,
 )
 from sessiond.core.ids import MESSAGE, SessionId, make_event_id
@@ -43,6 +45,8 @@ from sessiond.core.timeline import Steps, show
 from sessiond.core.wait import COMPLETED, FOR_MAIL, TIMED_OUT
 
 SEND_MESSAGE: Final = "send_message"
+LOG_EVENT: Final = "log_event"
+"""What is done again where a client logged an event that is no step."""
 AWAIT_WAIT: Final = "await_wait"
 """What the end of a wait is called that no step has ended."""
 
@@ -124,7 +128,9 @@ class Performance:
         """Do again what was done at once; return what has become known of that and of earlier steps, in order."""
         event = recorded[0]
         kind, action = event.type, event.action
-        if action == SEND_MESSAGE:
+        if event.of_client:
+            await self._do(event, action or LOG_EVENT)
+        elif action == SEND_MESSAGE:
             await self._send(recorded)
         elif action == CALL_TOOL:
             self._places.append(self._runs.place_of(event))
@@ -172,7 +178,8 @@ class Performance:
         try:
             if event.type != SESSION_CREATED:
                 self._require_time()
-            output = await self._acts.get(action, self._unknown)(event, body)
+            act = self._acts.get(action, self._unknown) if not event.of_client else self._log
+            output = await act(event, body)
         except (Unavailable, Unauthenticated):
             raise
         except (SessiondError, CannotBeDone) as error:
@@ -183,6 +190,7 @@ class Performance:
         recorded = step.output if step is not None else {}
         if (
             output is not None
+            and not event.of_client
             and "status" in recorded
             and output.get("status", recorded["status"]) != recorded["status"]
         ):
@@ -223,7 +231,8 @@ class Performance:
             verdict=verdict,
             reason=reason,
             recorded_us=event.duration_us,
-            duration_us=duration_us if verdict is not Verdict.FAILED else None,
+            duration_us=duration_us if verdict is not Verdict.FAILED and not event.of_client else None,
+            of_client=event.of_client,
         )
         self._places.append(Place(told))
 
@@ -233,6 +242,15 @@ class Performance:
 
     async def _unknown(self, _event: Event, _body: JsonObject) -> JsonObject:
         raise CannotBeDone("a step of this kind cannot be done again")
+
+    async def _log(self, event: Event, body: JsonObject) -> JsonObject:
+        """Log again what a client said: what it did then, in a process of its own, only it could do again."""
+        entry = Entry(
+            type=check_type(event.type, "type"), body=event.body, action=event.action, duration_us=event.duration_us
+        )
+        await client_events.append(self._call(), self._session_id, [entry], itself)
+        output: JsonObject = body.get("output", {})
+        return output
 
     async def _create(self, _event: Event, body: JsonObject) -> JsonObject:
         given = {name: value for name, value in body.items() if name in _FIELDS}

@@ -118,7 +118,7 @@ async def read(call: Call, session_id: str) -> Recording:
     async for page in events.read_all(call, session):
         needed = [event for event in page if event.type not in _UNNEEDED]
         size += sum(len(event.body) for event in needed)
-        steps += sum(event.action is not None for event in needed)
+        steps += sum(event.action is not None or event.of_client for event in needed)
         if steps > STEPS_MAX or size > BYTES_MAX:
             raise TooLarge(f"a session of more than {STEPS_MAX} steps, or {BYTES_MAX} bytes, is not run again")
         kept += needed

@@ -10,6 +10,7 @@ from sessiond.client.call import Page
 from sessiond.client.client import AsyncClient, Client
 from sessiond.client.errors import (
     ApiError,
+    ClientClosed,
     Conflict,
     ConnectionFailed,
     Forbidden,
@@ -24,29 +25,34 @@ from sessiond.client.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnexpectedAnswer,
     WaitCancelled,
 )
 from sessiond.client.events import Event, Timeline
 from sessiond.client.following import Delta
-from sessiond.client.inboxes import Extraction, Inbox, Mail
+from sessiond.client.inboxes import Attachment, Candidate, Extraction, Inbox, Mail
 from sessiond.client.keys import Key, Me
 from sessiond.client.messages import Found, FoundPage, Message
-from sessiond.client.runs import Run
-from sessiond.client.sessions import Comparison, Replay, Rerun, Session, Step
+from sessiond.client.runs import Failure, Run
+from sessiond.client.sessions import Comparison, Replay, Rerun, Session, Step, Summary
 from sessiond.client.waits import MailFound, Wait
 
 __all__ = [
     "Agent",
     "ApiError",
     "AsyncClient",
+    "Attachment",
     "AuditEntry",
+    "Candidate",
     "Client",
+    "ClientClosed",
     "Comparison",
     "Conflict",
     "ConnectionFailed",
     "Delta",
     "Event",
     "Extraction",
+    "Failure",
     "Forbidden",
     "Found",
     "FoundPage",
@@ -69,12 +75,14 @@ __all__ = [
     "Session",
     "SessiondError",
     "Step",
+    "Summary",
     "TimedOut",
     "Timeline",
     "TooLarge",
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnexpectedAnswer",
     "Wait",
     "WaitCancelled",
 ]

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 Query = tuple[tuple[str, str], ...]
 
@@ -27,13 +28,13 @@ class Response(Struct, frozen=True):
     body: bytes = b""
 
 
-class Call(Struct, Generic[T], frozen=True, kw_only=True):
+class Call(Struct, Generic[T_co], frozen=True, kw_only=True):
     """One request, and what its answer means."""
 
     method: str
     path: str
     """Already quoted, from `/v1` on."""
-    read: Callable[[Response], T]
+    read: Callable[[Response], T_co]
     query: Query = ()
     body: bytes | None = None
     headers: Mapping[str, str] = {}
@@ -44,12 +45,12 @@ class Call(Struct, Generic[T], frozen=True, kw_only=True):
     def target(self) -> str:
         return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
 
-    def at(self, cursor: str) -> Call[T]:
+    def at(self, cursor: str) -> Call[T_co]:
         """Return the call for another page of the same list."""
         kept = tuple(pair for pair in self.query if pair[0] not in ("cursor", "offset"))
         return msgspec.structs.replace(self, query=(*kept, ("cursor", cursor)))
 
-    def of_pages(self, limit: int) -> Call[T]:
+    def of_pages(self, limit: int) -> Call[T_co]:
         """Return the call for pages of `limit`, unless it says how large they are to be."""
         if any(name == "limit" for name, _ in self.query):
             return self
@@ -71,7 +72,14 @@ _readers: Final[dict[Any, Callable[[Response], Any]]] = {}
 
 @lru_cache(maxsize=4096)  # whoever talks in a session names it each time
 def path_of(*segments: str) -> str:
-    """Return a path below `/v1`; a segment may be any text."""
+    """Return a path below `/v1`; a segment may be any text that an id may be.
+
+    Raises:
+        ValueError: no id is like that, and the path would be another's.
+    """
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise ValueError(f"{segment!r} is no id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 

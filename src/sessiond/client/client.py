@@ -6,8 +6,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,12 +20,12 @@ from typing import Any, Final, Self
 from sessiond.client.agents import Agents, AsyncAgents
 from sessiond.client.audit import AsyncAudit, AsyncErasures, Audit, Erasures
 from sessiond.client.call import Call, T, query_of, reads_nothing
-from sessiond.client.errors import ConnectionFailed, SessiondError, TimedOut, error_of
+from sessiond.client.errors import ConnectionFailed, SessiondError, TimedOut
 from sessiond.client.inboxes import AsyncInboxes, AsyncMails, Inboxes, Mails
 from sessiond.client.keys import AsyncKeys, Keys
 from sessiond.client.messages import AsyncMessages, Messages
 from sessiond.client.resource import AsyncOpened, Opened
-from sessiond.client.retrying import Attempts, Done, prepared
+from sessiond.client.retrying import Attempts, Done, prepared, understood
 from sessiond.client.runs import AsyncRuns, Runs
 from sessiond.client.sessions import AsyncSessions, Sessions
 from sessiond.client.transport import AsyncHttpTransport, AsyncTransport, HttpTransport, Terms, Transport
@@ -63,7 +68,7 @@ class Client:
         `transport` takes requests elsewhere: then nothing of this counts but `retries`.
 
         Raises:
-            SessiondError: there is no key.
+            SessiondError: there is no key, or the URL is none.
         """
         if transport is None:
             transport = HttpTransport(_make_terms(api_key, base_url, storage_key, timeout_seconds, ssl_context))
@@ -81,28 +86,46 @@ class Client:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """Return a client of a database, in this process: no server, no port, no key.
 
         `database` is a SQLite file, which is made if need be, or the URL of a database. Other processes may use it at
-        the same time. Agents of its workspace are run by whoever has it open, so by this process too.
+        the same time. Agents of its workspace are run by whoever has it open, so by this process too, unless
+        `run_agents` is False: closing waits ten seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves
+        them to others. A fork needs a client of its own.
+
+        Raises:
+            SessiondError: the database cannot be opened, or has no such workspace.
         """
         from sessiond.local import LocalTransport
 
-        return cls(transport=LocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = LocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
-    ) -> Iterator[bytes]:
-        """Yield the workspace, or a part of it, as a bundle of JSON lines, in pieces of any size."""
-        with self._carrier.open_stream(_make_export(session_id, agent_id, user_id)) as opened:
-            if opened.response.status >= 400:
-                raise error_of(opened.response)
+    ) -> Generator[bytes]:
+        """Yield the workspace, or a part of it, as a bundle of JSON lines, in pieces of any size.
+
+        Raises:
+            ConnectionFailed: it was cut short; what was yielded is no whole bundle.
+        """
+        opened, stack = self._carrier.begin_stream(_make_export(session_id, agent_id, user_id))
+        with stack:
             yield from opened.chunks
 
+    def send(self, call: Call[T]) -> T:
+        """Send a call that a function of `sessiond.client` has made, as `sessions.create_session`."""
+        return self._carrier.send(call)
+
     def close(self) -> None:
-        """Let go of connections, or of the database."""
+        """Let go of connections, or of the database. Streams that other threads read end with `ClientClosed`."""
         self._carrier.transport.close()
 
     def __enter__(self) -> Self:
@@ -117,10 +140,12 @@ class Client:
 class AsyncClient:
     """A client for coroutines: the calls of `Client`, awaited.
 
-    async with AsyncClient(api_key="sd_…", base_url="http://127.0.0.1:8080") as client:
-        session = await client.sessions.create(name="trip")
-        async for event in client.sessions.stream(session.id):
-            print(event.type)
+        async with AsyncClient(api_key="sd_…", base_url="http://127.0.0.1:8080") as client:
+            session = await client.sessions.create(name="trip")
+            async for event in client.sessions.stream(session.id):
+                print(event.type)
+
+    Over HTTP it may be used on one event loop after another; one of `local` belongs to the loop of its first call.
     """
 
     def __init__(
@@ -151,22 +176,31 @@ class AsyncClient:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """As `Client.local`. The database is opened by the first call, on its event loop."""
         from sessiond.local import AsyncLocalTransport
 
-        return cls(transport=AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     async def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Yield as `Client.export`."""
-        async with self._carrier.open_stream(_make_export(session_id, agent_id, user_id)) as opened:
-            if opened.response.status >= 400:
-                raise error_of(opened.response)
+        opened, stack = await self._carrier.begin_stream(_make_export(session_id, agent_id, user_id))
+        async with stack:
             async for chunk in opened.chunks:
                 yield chunk
+
+    async def send(self, call: Call[T]) -> T:
+        """As `Client.send`."""
+        return await self._carrier.send(call)
 
     async def close(self) -> None:
         """Let go of connections, or of the database."""
@@ -200,7 +234,7 @@ class _Carrier:
                 wait_seconds = attempts.after_failure(error)
             else:
                 if response.status < 400:
-                    return call.read(response)
+                    return understood(call, response)
                 attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
@@ -210,6 +244,22 @@ class _Carrier:
 
     def open_stream(self, call: Call[Any]) -> AbstractContextManager[Opened]:
         return self.transport.open_stream(call)
+
+    def begin_stream(self, call: Call[Any]) -> tuple[Opened, ExitStack]:
+        """Open a stream, as often as it takes to begin, and return what closes it. What breaks it later ends it."""
+        attempts = Attempts(retries=self._retries)
+        while True:
+            with ExitStack() as stack:
+                try:
+                    opened = stack.enter_context(self.open_stream(call))
+                except (ConnectionFailed, TimedOut) as error:
+                    wait_seconds = attempts.after_failure(error)
+                else:
+                    outcome = attempts.after_answer(call, opened.response)
+                    if isinstance(outcome, Done):
+                        return opened, stack.pop_all()
+                    wait_seconds = outcome
+            time.sleep(wait_seconds)
 
 
 class _AsyncCarrier:
@@ -231,7 +281,7 @@ class _AsyncCarrier:
                 wait_seconds = attempts.after_failure(error)
             else:
                 if response.status < 400:
-                    return call.read(response)
+                    return understood(call, response)
                 attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
@@ -242,6 +292,22 @@ class _AsyncCarrier:
     def open_stream(self, call: Call[Any]) -> AbstractAsyncContextManager[AsyncOpened]:
         return self.transport.open_stream(call)
 
+    async def begin_stream(self, call: Call[Any]) -> tuple[AsyncOpened, AsyncExitStack]:
+        """Open a stream, as often as it takes to begin, and return what closes it. What breaks it later ends it."""
+        attempts = Attempts(retries=self._retries)
+        while True:
+            async with AsyncExitStack() as stack:
+                try:
+                    opened = await stack.enter_async_context(self.open_stream(call))
+                except (ConnectionFailed, TimedOut) as error:
+                    wait_seconds = attempts.after_failure(error)
+                else:
+                    outcome = attempts.after_answer(call, opened.response)
+                    if isinstance(outcome, Done):
+                        return opened, stack.pop_all()
+                    wait_seconds = outcome
+            await asyncio.sleep(wait_seconds)
+
 
 def _make_terms(
     api_key: str | None,
@@ -250,13 +316,17 @@ def _make_terms(
     timeout_seconds: float,
     ssl_context: ssl.SSLContext | None,
 ) -> Terms:
-    api_key = api_key or os.environ.get(KEY_VARIABLE)
+    api_key = (api_key or os.environ.get(KEY_VARIABLE) or "").strip()  # of a file, it ends in a new line
     if not api_key:
         raise SessiondError(f"there is no API key: give api_key, or set {KEY_VARIABLE}")
-    url = (base_url or os.environ.get(URL_VARIABLE) or URL).rstrip("/").removesuffix("/v1")
+    url = (base_url or os.environ.get(URL_VARIABLE) or URL).strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise SessiondError(f"base_url must begin with http:// or https://, not {url!r}")
     headers = {"authorization": f"Bearer {api_key}"}
-    if storage_key := storage_key or os.environ.get(STORAGE_KEY_VARIABLE):
+    if storage_key := (storage_key or os.environ.get(STORAGE_KEY_VARIABLE) or "").strip():
         headers["storage-key"] = storage_key
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise SessiondError("a key has characters that no key has")
     return Terms(url=url, headers=headers, timeout_seconds=timeout_seconds, ssl_context=ssl_context)
 
 

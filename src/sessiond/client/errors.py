@@ -10,16 +10,20 @@ SessiondError
 │   └── PreconditionFailed 412
 ├── ConnectionFailed     nobody answered, however often it was tried
 ├── TimedOut             no answer came in time, or what was waited for did not happen in time
-└── WaitCancelled        what was waited for was cancelled
+├── UnexpectedAnswer     what came back is not of this API: is base_url right?
+├── WaitCancelled        what was waited for was cancelled
+└── ClientClosed         the client cannot be used any more, or not here
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from sessiond.client.call import Response
+
+SHOWN_BYTES: Final = 200
 
 
 class SessiondError(Exception):
@@ -34,8 +38,16 @@ class TimedOut(SessiondError):
     """No answer came in time; or what was waited for did not happen in time."""
 
 
+class UnexpectedAnswer(SessiondError):
+    """What came back is not of this API: a redirect, somebody's page, nothing. Whether it was done is not known."""
+
+
 class WaitCancelled(SessiondError):
     """What was waited for was cancelled."""
+
+
+class ClientClosed(SessiondError):
+    """The client was closed; or it was opened in another process, or on another event loop, and cannot be used here."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -51,8 +63,8 @@ class ApiError(SessiondError):
     def __init__(self, response: Response) -> None:
         try:
             problem = msgspec.json.decode(response.body, type=_Problem)
-        except msgspec.MsgspecError:  # a proxy's page
-            problem = _Problem(title="the answer is no problem document")
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # somebody's page
+            problem = _Problem(title=f"refused by something else than sessiond: {beginning_of(response)}")
         self.status: Final = response.status
         self.title: Final = problem.title
         self.detail: Final = problem.detail
@@ -60,8 +72,12 @@ class ApiError(SessiondError):
         """What the server objects to: a field of the body, a parameter, or a header."""
         self.request_id: Final = problem.request_id or response.headers.get("x-request-id")
         """What the server's log calls this request."""
+        self._response = Response(response.status, dict(response.headers), response.body)
         said = problem.detail or problem.title
         super().__init__(f"{said} (status {self.status}, request {self.request_id or 'unknown'})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._response,)  # so that it gets out of a pool of processes
 
 
 class InvalidInput(ApiError):
@@ -125,3 +141,18 @@ _KINDS: Final = {
 def error_of(response: Response) -> ApiError:
     """Return the error that an answer of status 400 or above is."""
     return _KINDS.get(response.status, ServerError if response.status >= 500 else ApiError)(response)
+
+
+def unexpected(response: Response) -> UnexpectedAnswer:
+    """Return the error that an answer is which means nothing."""
+    if 300 <= response.status < 400:
+        said = f"a redirect to {response.headers.get('location', 'nowhere')}, which is not followed"
+    else:
+        said = f"{response.headers.get('content-type', 'of no type')}: {beginning_of(response)}"
+    return UnexpectedAnswer(f"the answer is not of this API; is base_url right? Status {response.status}, {said}")
+
+
+def beginning_of(response: Response) -> str:
+    """Return what somebody who looks for the reason wants to see of a body."""
+    text = " ".join(response.body[:SHOWN_BYTES].decode("utf-8", "replace").split())
+    return repr(text) if text else "an empty body"

@@ -56,6 +56,8 @@ class Extraction(Struct, frozen=True, kw_only=True):
 
 
 class Attachment(Struct, frozen=True, kw_only=True):
+    """What came with a mail."""
+
     name: str | None
     content_type: str
     size: int

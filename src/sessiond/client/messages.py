@@ -39,6 +39,8 @@ class Message(Struct, frozen=True, kw_only=True):
     """The run that it started, or that said it."""
     metadata: dict[str, Any] = {}
     created_at: datetime
+    etag: str | None = None
+    """The session's version with it, for `if_match`: of an append with `if_match` or `data`, None elsewhere."""
 
 
 class Found(Message, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ def append_message(
     )
     headers = headers_of(idempotency_key=idempotency_key, if_match=if_match)
     path = path_of("sessions", session_id, "messages")
-    return Call(method="POST", path=path, body=body, headers=headers, read=reads(Message))
+    return Call(method="POST", path=path, body=body, headers=headers, read=_read_one)
 
 
 def append_messages(
@@ -193,6 +195,7 @@ class MessageCalls:
     get = Method(get_message)
     pop = Method(pop_message)
     search = Method(search_messages)
+    iterate_search = Iterated(search_messages)
 
 
 class Messages(Sync, MessageCalls):
@@ -203,8 +206,13 @@ class AsyncMessages(Async, MessageCalls):
     """`client.messages`."""
 
 
+def _read_one(response: Response) -> Message:
+    return msgspec.structs.replace(_message.decode(response.body), etag=response.headers.get("etag"))
+
+
 def _read_appended(response: Response) -> list[Message]:
-    return _appended.decode(response.body).data
+    etag = response.headers.get("etag")
+    return [msgspec.structs.replace(each, etag=etag) for each in _appended.decode(response.body).data]
 
 
 def _read_popped(response: Response) -> Message | None:

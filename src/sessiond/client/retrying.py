@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import uuid
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final, Generic
 
 import msgspec
 
-from sessiond.client.call import Call, Response, T
-from sessiond.client.errors import SessiondError, error_of
+from sessiond.client.call import Call, Response, T, reads_nothing
+from sessiond.client.errors import SessiondError, error_of, unexpected
 
-FIRST_SECONDS: Final = 0.1
+FIRST_SECONDS: Final = 0.2
 MOST_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 60.0  # a server that asks for more is not waited for: the caller may want to know
 AGAIN: Final = frozenset({429, 502, 503, 504})
@@ -51,11 +53,12 @@ class Attempts:
 
         Raises:
             ApiError: the server said no, for good or once too often.
+            UnexpectedAnswer: the answer means nothing.
         """
         if response.status < 400:
-            return Done(call.read(response))
-        if response.status == 404 and call.method == "DELETE" and self._unsure:
-            return Done(call.read(Response(204, response.headers)))  # it was there, and our first try removed it
+            return Done(understood(call, response))
+        if response.status == 404 and call.method == "DELETE" and call.read is reads_nothing and self._unsure:
+            return Done(call.read(response))  # it was there, and our first try removed it
         self._tries += 1
         wait = _asked_for(response)
         if response.status not in AGAIN or self._tries > self._retries or (wait or 0) > PATIENCE_SECONDS:
@@ -75,7 +78,27 @@ class Attempts:
         return backoff_seconds(self._tries)
 
 
+def understood(call: Call[T], response: Response) -> T:
+    """Return what an answer of a status below 400 means.
+
+    Raises:
+        UnexpectedAnswer: nothing.
+    """
+    if response.status >= 300:
+        raise unexpected(response)
+    try:
+        return call.read(response)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise unexpected(response) from error
+
+
 def _asked_for(response: Response) -> float | None:
-    """Return how many seconds a server wants to be left alone; a date is not one of ours."""
-    said = response.headers.get("retry-after", "")
-    return float(said) if said.isdigit() else None
+    """Return how many seconds a server wants to be left alone. It says so, or names a moment; None if neither."""
+    said = response.headers.get("retry-after", "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said)
+    try:
+        moment = parsedate_to_datetime(said)
+    except ValueError:
+        return None
+    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Literal, cast
@@ -180,11 +180,11 @@ class RunCalls:
 class Runs(Sync, RunCalls):
     """`client.runs`."""
 
-    def stream(self, run_id: str, *, after: int = 0) -> Iterator[Event]:
+    def stream(self, run_id: str, *, after: int = 0) -> Generator[Event]:
         """Yield a run's events from its beginning to its last one, each once, whatever breaks the connection."""
-        return cast("Iterator[Event]", self.stream_live(run_id, after=after, deltas=False))
+        return cast("Generator[Event]", self.stream_live(run_id, after=after, deltas=False))
 
-    def stream_live(self, run_id: str, *, after: int = 0, deltas: bool = True) -> Iterator[Event | Delta]:
+    def stream_live(self, run_id: str, *, after: int = 0, deltas: bool = True) -> Generator[Event | Delta]:
         """Yield as `stream` does, and its text as it is said."""
         tail = Tail(path_of("runs", run_id, "stream"), after=after, deltas=deltas, ends=ENDS)
         return follow(self._carrier, tail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
@@ -21,6 +21,7 @@ from sessiond.client.call import (
     path_of,
     query_of,
     reads,
+    reads_nothing,
 )
 from sessiond.client.events import Event, Timeline, append_event, append_events, list_events
 from sessiond.client.following import Delta, Tail, follow, follow_async
@@ -105,6 +106,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
+    """What a rerun made, and how many of its steps came out how."""
+
     session_id: str
     same: int
     changed: int
@@ -291,7 +294,7 @@ def delete_session(session_id: str, *, if_match: str | None = None) -> Call[None
     """
     headers = headers_of(if_match=if_match)
     path = path_of("sessions", session_id)
-    return Call(method="DELETE", path=path, headers=headers, read=lambda _: None)
+    return Call(method="DELETE", path=path, headers=headers, read=reads_nothing)
 
 
 def erase_session(session_id: str) -> Call[Receipt]:
@@ -342,7 +345,7 @@ class Sessions(Sync, SessionCalls):
         """Return all that has happened in a session, the oldest first; `iterate_events` holds less in memory."""
         return Timeline(events=[*self.iterate_events(session_id, limit=TIMELINE_PAGE)])
 
-    def stream(self, session_id: str, *, after: int = 0) -> Iterator[Event]:
+    def stream(self, session_id: str, *, after: int = 0) -> Generator[Event]:
         """Yield a session's events after the seq `after`, each once and in order, and go on with new ones for ever.
 
         From the beginning unless `after` says otherwise: `after=session.last_seq` is from now on. What breaks the
@@ -352,9 +355,9 @@ class Sessions(Sync, SessionCalls):
             NotFound: there is no such session, or it was deleted.
             ConnectionFailed: the server could not be reached for minutes.
         """
-        return cast("Iterator[Event]", self.stream_live(session_id, after=after, deltas=False))
+        return cast("Generator[Event]", self.stream_live(session_id, after=after, deltas=False))
 
-    def stream_live(self, session_id: str, *, after: int = 0, deltas: bool = True) -> Iterator[Event | Delta]:
+    def stream_live(self, session_id: str, *, after: int = 0, deltas: bool = True) -> Generator[Event | Delta]:
         """Yield as `stream` does, and the text of runs as it is said, sooner than the log has it.
 
         A `Delta` has no place in the log, and may be lost; the `run.text` that follows has all of it.

@@ -268,13 +268,13 @@ class WaitedFor(Generic[P]):
 
             @wraps(make)
             def method(*args: P.args, **kwargs: P.kwargs) -> MailFound:
-                return _found(resource.wait_for(resource.make(make(*args, **kwargs)).id))
+                return _found(resource.wait_for(resource._carrier.send(make(*args, **kwargs)).id))
 
             return method
 
         @wraps(make)
         async def async_method(*args: P.args, **kwargs: P.kwargs) -> MailFound:
-            return _found(await resource.wait_for((await resource.make(make(*args, **kwargs))).id))
+            return _found(await resource.wait_for((await resource._carrier.send(make(*args, **kwargs))).id))
 
         return async_method
 
@@ -297,10 +297,6 @@ class WaitCalls:
 class Waits(Sync, WaitCalls):
     """`client.waits`."""
 
-    def make(self, call: Call[Wait]) -> Wait:
-        """Make the wait that a call describes."""
-        return self._carrier.send(call)
-
     def wait_for(self, wait_id: str) -> Wait:
         """Return a wait when it is completed, however long that takes: it times out by itself.
 
@@ -315,10 +311,6 @@ class Waits(Sync, WaitCalls):
 
 class AsyncWaits(Async, WaitCalls):
     """`client.waits`."""
-
-    async def make(self, call: Call[Wait]) -> Wait:
-        """Make the wait that a call describes."""
-        return await self._carrier.send(call)
 
     async def wait_for(self, wait_id: str) -> Wait:
         """Return as `Waits.wait_for`."""

@@ -20,8 +20,9 @@ from sessiond.core.bundle_records import (
     SessionRecord,
     WaitRecord,
 )
+from sessiond.core.client_event import STEP_FIELDS, check_type
 from sessiond.core.errors import InvalidInput, TooLarge
-from sessiond.core.event import MAIL_RECEIVED, MESSAGE_TYPES, RUN_QUEUED, RUN_TEXT
+from sessiond.core.event import MAIL_RECEIVED, MESSAGE_TYPES, RUN_QUEUED, RUN_TEXT, is_of_client
 from sessiond.core.ids import parse_id
 from sessiond.core.limits import (
     DATA_MAX_BYTES,
@@ -142,6 +143,10 @@ def _check_event(record: EventRecord) -> None:
         if not isinstance(said, Message) or MESSAGE_TYPES[said.role] != record.kind:
             raise InvalidInput("its kind is not that of its role", field="kind")
         check_content(said.content, "content")
+    if is_of_client(record.kind):
+        check_type(record.kind, "kind")
+        if not all(isinstance(said.get(name, {}), dict) for name in STEP_FIELDS if record.action is not None):
+            raise InvalidInput("its input and output must be objects", field="body")
     if record.action is not None and record.duration_us is None:
         raise InvalidInput("an action has a duration", field="duration_us")
 

@@ -29,7 +29,7 @@ Time = Annotated[int, Meta(ge=0, le=TIME_MAX_US)]
 Count = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 Place = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 """A seq."""
-Kind = Annotated[str, Meta(pattern=r"^[a-z_]+(\.[a-z_]+)*$", max_length=100)]
+Kind = Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=100)]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

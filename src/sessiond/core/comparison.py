@@ -50,6 +50,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """How long it took then."""
     duration_us: int | None = None
     """How long it took now."""
+    of_client: bool = False
+    """Whether a client logged what it did itself: what went in and came out is in its own words."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,16 @@ STATUS_TYPES: Final = {
 }
 
 
+_KINDS: Final = (SESSION_CREATED, RUN_QUEUED, INBOX_CREATED, MAIL_RECEIVED, WAIT_CREATED, *MESSAGES)
+OWN_WORDS: Final = frozenset(kind.partition(".")[0] for kind in _KINDS) | {"messages", "removed", "sessiond"}
+"""What the types of the log's own events begin with, and may one day: no event of a client's does."""
+
+
+def is_of_client(type: str) -> bool:
+    """Whether a client logs events of a type, in words of its own: see `core/client_event.py`."""
+    return type.partition(".")[0] not in OWN_WORDS
+
+
 class Event(msgspec.Struct, frozen=True):
     """One entry as it is stored. The order of the fields is the order of the columns in `storage/sql/events.sql`."""
 
@@ -80,6 +90,10 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def is_message(self) -> bool:
         return self.type.startswith("message.")
+
+    @property
+    def of_client(self) -> bool:
+        return is_of_client(self.type)
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -122,6 +136,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_message(self) -> bool:
         return self.type.startswith("message.")
+
+    @property
+    def of_client(self) -> bool:
+        return is_of_client(self.type)
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -41,6 +41,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Any]
     output: dict[str, Any]
     duration_us: int
+    of_client: bool = False
+    """Whether a client logged what it did itself: what goes in and out is in its own words."""
 
 
 def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
@@ -59,6 +61,7 @@ def make_steps(events: Iterable[Event], *, first_index: int = 0) -> list[Step]:
                 input=show(given),
                 output=show(result),
                 duration_us=event.duration_us or 0,
+                of_client=event.of_client,
             )
         )
     return steps
@@ -83,6 +86,8 @@ class Steps:
 def _in_and_out(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
     """Derive a step's input and output from what its event holds, so that neither is stored twice."""
     body = _decoder.decode(event.body)
+    if event.of_client:
+        return body.get("input", {}), body.get("output", {})
     if event.is_message:
         return body, {"id": make_event_id(MESSAGE, event.session_id, event.seq)}
     if event.type == SESSION_CREATED:

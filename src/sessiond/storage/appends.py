@@ -35,12 +35,24 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
         return len([entry for entry in self.entries if entry.is_message])
 
     @property
+    def active(self) -> bool:
+        """Whether somebody said or did something: a message, or an event of a client."""
+        return any(entry.is_message or entry.of_client for entry in self.entries)
+
+    @property
     def largest(self) -> int:
         return max(len(entry.body) for entry in self.entries)
 
     @property
     def size(self) -> int:
         return sum(len(entry.body) for entry in self.entries)
+
+
+def duration_of(append: Append, entry: Entry) -> int | None:
+    """Return how long what an entry tells of took, in microseconds: an action, as long as its request unless said."""
+    if entry.action is None or entry.duration_us is not None:
+        return entry.duration_us
+    return append.duration_us
 
 
 async def restore(tx: Tx, workspace_id: WorkspaceId, found: Sequence[Event]) -> None:
@@ -122,7 +134,7 @@ async def append_each_in_turn(tx: Tx, appends: Sequence[Append]) -> list[int | N
                     append.actor,
                     entry.run_id,
                     entry.action,
-                    _duration_us(append, entry),
+                    duration_of(append, entry),
                     body,
                     dense or None,
                 )
@@ -222,7 +234,7 @@ def rows_of(append: Append, first_seq: int, cipher: Cipher | None) -> list[dict[
             "actor": append.actor,
             "run_id": entry.run_id,
             "action": entry.action,
-            "duration_us": _duration_us(append, entry),
+            "duration_us": duration_of(append, entry),
             "body": (cipher.seal(entry.body, "event", append.session_id, seq) if cipher is not None else entry.body),
         }
         for seq, entry in enumerate(append.entries, first_seq)
@@ -247,9 +259,3 @@ def _as_append(workspace_id: WorkspaceId, event: Event) -> Append:
             ),
         ),
     )
-
-
-def _duration_us(append: Append, entry: Entry) -> int | None:
-    if entry.action is None or entry.duration_us is not None:
-        return entry.duration_us
-    return append.duration_us

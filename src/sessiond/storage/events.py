@@ -59,7 +59,7 @@ async def append_to(tx: Tx, session: Session, append: Append) -> Session:
         log_bytes=session.log_bytes + append.size,
         largest_bytes=max(session.largest_bytes, append.largest),
         updated_at_us=append.at_us,
-        last_active_at_us=append.at_us if append.messages else session.last_active_at_us,
+        last_active_at_us=append.at_us if append.active else session.last_active_at_us,
     )
 
 
@@ -398,9 +398,9 @@ def _where(
     options = []
     for number, wanted in enumerate(types):
         if wanted.endswith("*"):
-            # A type is letters and dots: only `_` has a meaning for `like`, and it matches itself too.
-            options.append(f"type like :type_{number}")
-            values[f"type_{number}"] = f"{wanted[:-1]}%"
+            # Of what stands in a type only `_` has a meaning for `like`, which is any character.
+            options.append(f"type like :type_{number} escape '!'")
+            values[f"type_{number}"] = wanted[:-1].replace("_", "!_") + "%"
         else:
             options.append(f"type = :type_{number}")
             values[f"type_{number}"] = wanted

@@ -39,7 +39,7 @@ from sessiond.web.errors import Internal, MethodNotAllowed
 from sessiond.web.openapi import openapi_routes
 from sessiond.web.proxies import Proxies
 from sessiond.web.requests import Request
-from sessiond.web.routes import Claim, Dialect, Found, Problem, Table, check_params
+from sessiond.web.routes import Claim, Dialect, Found, Problem, Route, Table, check_params
 
 log: Final = logging.getLogger("sessiond.web")
 
@@ -68,6 +68,7 @@ class Site:
         mail_domain: str,
         auth_failures_max: int,
         proxies: Proxies,
+        beside: Sequence[Route] = (),
     ) -> None:
         self.engine = engine
         self.mail_domain = mail_domain
@@ -79,8 +80,9 @@ class Site:
         self.proxies = proxies
         self.body_max_bytes = body_max_bytes
         self.keep_alive_seconds = keep_alive_seconds
-        self.table = Table(dialects, documents=openapi_routes(dialects))
         self.native = dialects[0]
+        others = [Claim(self.native, route, route.path, prefixed=True) for route in beside]
+        self.table = Table(dialects, documents=[*openapi_routes(dialects), *others])
         self._default_dialect = default_dialect
         self._streams_max = streams_max
         self.streams_open = 0

@@ -115,3 +115,20 @@ def test_a_run_that_failed_says_why(tenant: Tenant, client: httpx.Client, api: h
     assert (events[-1]["type"], events[-1]["payload"]["error"]) == ("run.failed", why)
     step = api.post("/api/v1/sessions/s/replay").json()["steps"][-1]
     assert (step["action"], step["output"]) == ("run_agent", {"status": "failed", "output": None, "error": why})
+
+
+def test_what_a_client_logged_natively_is_told_in_its_own_words(client: httpx.Client, api: httpx.Client) -> None:
+    client.post("/v1/sessions", json={"id": "s"}).raise_for_status()
+    theirs = {"expires_at_us": "x", "since_us": None, "sender": 1, "status": "cancelled", "timeout_seconds": 1.5}
+    actions = ["create_session", "create_wait", "cancel_wait", "receive_mail", "call_tool"]
+    steps = [{"type": "a.b", "action": action, "input": theirs, "output": theirs} for action in actions]
+    said = {"events": [*steps, {"type": "a.b", "data": theirs | {"sessionId": "t"}}]}
+    client.post("/v1/sessions/s/events", json=said).raise_for_status()
+
+    *_, step, told = api.get("/api/v1/sessions/s/timeline").json()["events"]
+    shown = api.post("/api/v1/sessions/s/replay").json()["steps"]
+
+    assert step["payload"] == {"sessionId": "s", "data": {"input": theirs, "output": theirs}}
+    assert (told["type"], told["payload"]) == ("a.b", {"sessionId": "s", "data": theirs | {"sessionId": "t"}})
+    assert [(each["index"], each["action"]) for each in shown] == list(enumerate(actions))
+    assert [(each["input"], each["output"]) for each in shown] == [(theirs, theirs)] * len(actions)

@@ -23,6 +23,31 @@ def test_a_session_is_created_and_read_back(client: httpx.Client) -> None:
     assert read.headers["etag"] == made.headers["etag"]
 
 
+def test_a_session_is_read_with_the_ids_of_what_is_in_it_where_that_is_asked_for(client: httpx.Client) -> None:
+    for session_id in "st":
+        client.post("/v1/sessions", json={"id": session_id}).raise_for_status()
+    made: dict[str, list[str]] = {"inboxes": [], "waits": []}
+    for _ in range(3):
+        made["inboxes"].append(client.post("/v1/inboxes", json={"session_id": "s"}).json()["id"])
+        made["waits"].append(client.post("/v1/waits", json={"type": "approval", "session_id": "s"}).json()["id"])
+    bare = client.get("/v1/sessions/s")
+    assert not {"inboxes", "waits"} & bare.json().keys()
+
+    for query, names in (
+        ("include=inboxes", ["inboxes"]),
+        ("include=waits", ["waits"]),
+        ("include=waits,inboxes", ["inboxes", "waits"]),
+        ("include=inboxes&include=%20waits,", ["inboxes", "waits"]),
+    ):
+        whole = client.get(f"/v1/sessions/s?{query}")
+        assert whole.json() == bare.json() | {name: made[name] for name in names}
+        assert whole.headers["etag"] == bare.headers["etag"]
+    assert client.get("/v1/sessions/t?include=inboxes").json()["inboxes"] == []
+    assert client.get("/v1/sessions/s?include=").content == bare.content
+    refused = client.get("/v1/sessions/s?include=inboxes,total")
+    assert (refused.status_code, refused.json()["field"]) == (400, "include")
+
+
 @pytest.mark.parametrize("strategy", ["enqueue", "reject", "interrupt", None])
 def test_what_becomes_of_messages_during_a_run_is_kept_and_changed(client: httpx.Client, strategy: str | None) -> None:
     made = client.post("/v1/sessions", json={"id": "s", "multitask_strategy": strategy}).json()

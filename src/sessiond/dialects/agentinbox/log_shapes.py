@@ -61,17 +61,17 @@ def event_out(event: Event) -> TimelineEvent:
 
 
 def step_out(step: Step, *, index: int) -> StepOut:
+    if step.of_client:
+        return _step(step, step.action, step.input, step.output, index=index)
     given, result = _filtered(step.input) if step.action == "create_wait" else step.input, step.output
     if step.action == "cancel_wait" and result.get("status") == CANCELLED:
         result = result | {"status": CANCELED}
-    return StepOut(
-        index,
-        iso_millis(step.at_us),
-        _ACTIONS.get(step.action, step.action),
-        translated(given),
-        translated(result),
-        -(-step.duration_us // 1000),  # rounded up: a step that took time never shows none
-    )
+    return _step(step, _ACTIONS.get(step.action, step.action), translated(given), translated(result), index=index)
+
+
+def _step(step: Step, action: str, given: JsonObject, result: JsonObject, *, index: int) -> StepOut:
+    # Rounded up: a step that took time never shows none.
+    return StepOut(index, iso_millis(step.at_us), action, given, result, -(-step.duration_us // 1000))
 
 
 def filters_out(terms: JsonObject) -> JsonObject:
@@ -97,6 +97,9 @@ def _payload(event: Event) -> JsonObject:
         message_id = make_event_id(MESSAGE, event.session_id, event.seq)
         return {"messageId": message_id, "role": message.role, "content": message.content, **of_run}
     body = _bodies.decode(event.body)
+    if event.of_client:
+        # In a client's own words, which may be any.
+        return {"sessionId": event.session_id, "data": body}
     subject = _SUBJECTS.get(event.type.partition(".")[0])
     if subject is not None:
         shown, kept = subject

@@ -93,6 +93,6 @@ async def _complete(request: Request) -> Answer:
 async def _steps(call: Call, session: Session) -> AsyncIterator[list[bytes]]:
     index = 0
     async for page in timeline.read_steps(call, session):
-        shown = [step for step in page if step.action != log_shapes.CREATION]
+        shown = [step for step in page if step.of_client or step.action != log_shapes.CREATION]
         yield [encode(log_shapes.step_out(step, index=index + n)) for n, step in enumerate(shown)]
         index += len(shown)

@@ -222,7 +222,7 @@ def step_out(step: Step) -> StepOut:
         step.index,
         iso_micros(step.at_us),
         step.action,
-        translated(step.input),
+        translated(step.input) if not step.of_client else step.input,
         step.output,
         step.duration_us / 1000,
     )

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sessiond.actions import events, messages
+from sessiond.actions import client_events, events, messages
 from sessiond.core.errors import InvalidInput
 from sessiond.core.event import Delta, Event
 from sessiond.core.ids import SEQ_MAX
 from sessiond.core.page import E, LogPage, LogPosition, pack_cursor, unpack_cursor
-from sessiond.dialects.native import log_shapes, queries, searches
+from sessiond.dialects.native import event_shapes, log_shapes, queries, searches
 from sessiond.web.answers import Answer, Stream, encode, json_answer
 from sessiond.web.requests import Request
 from sessiond.web.sse import EVENT_STREAM, HEADERS, KEEP_ALIVE, format_event
@@ -90,6 +90,16 @@ async def list_events(request: Request) -> Answer:
         offset=query.offset,
     )
     return _log_answer(found, wanted, log_shapes.events_out, total=found.session.last_seq)
+
+
+async def append_events(request: Request) -> Answer:
+    body = await request.body_as(event_shapes.EventsIn)
+
+    def answer(appended: list[Event]) -> Answer:
+        out = log_shapes.events_out(appended)
+        return json_answer({"data": out} if body.batch else out[0], 201)
+
+    return await client_events.append(await request.call(), request.params[0], body.parse(), answer)
 
 
 async def stream_events(request: Request) -> Stream:

@@ -18,7 +18,7 @@ from sessiond.core.wait import WaitStatus, WaitType
 
 T = TypeVar("T")
 
-TYPE: Final = r"^[a-z_]+(\.[a-z_]+)*(\.?\*)?$|^\*$"
+TYPE: Final = r"^[a-z0-9_]+(\.[a-z0-9_]+)*(\.?\*)?$|^\*$"
 
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
@@ -29,6 +29,9 @@ Wait = Annotated[float, Meta(ge=0, le=WAIT_MAX_SECONDS, description="Seconds unt
 Query = Annotated[str, Meta(description='Words, all of which must be there, and phrases in "quotation marks".')]
 SEARCH_MAX: Final = 100  # each is opened and looked through
 SearchLimit = Annotated[int, Meta(ge=1, le=SEARCH_MAX)]
+
+INCLUDES: Final = frozenset({"inboxes", "waits"})
+"""What a session can be asked for with."""
 
 FILTERS: Final = frozenset(
     {
@@ -73,6 +76,21 @@ class ListMessages(ListLog, frozen=True, kw_only=True):
 
 class ListEvents(ListLog, frozen=True, kw_only=True):
     type: list[Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": TYPE})]] = []
+
+
+class GetSession(msgspec.Struct, frozen=True, kw_only=True):
+    include: list[str] = []
+
+    def parse(self) -> frozenset[str]:
+        """Return what is wanted beside the session; `include` holds names with commas between.
+
+        Raises:
+            InvalidInput: a name is not one of `INCLUDES`.
+        """
+        names = frozenset(name.strip() for names in self.include for name in names.split(",")) - {""}
+        if not names <= INCLUDES:
+            raise InvalidInput(f"include can be {' and '.join(sorted(INCLUDES))}", field="include")
+        return names
 
 
 class DeleteSession(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,7 +63,7 @@ def comparison_out(told: Comparison) -> ComparisonOut:
         index=told.index,
         seq=told.seq,
         action=told.action,
-        input=translated(told.input),
+        input=translated(told.input) if not told.of_client else told.input,
         recorded=told.recorded,
         output=told.output,
         verdict=told.verdict,

@@ -12,6 +12,7 @@ from sessiond.dialects.native import (
     audit,
     erasure_shapes,
     erasures,
+    event_shapes,
     exports,
     keys,
     log_shapes,
@@ -59,7 +60,10 @@ ROUTES: Final = (
         path="/v1/sessions/{session_id}",
         handler=sessions.get_session,
         summary="Get a session",
-        answers={200: shapes.SessionOut} | FINDS,
+        description="With `include`, `inboxes` or `waits`, several times or with commas between, also their ids, the"
+        " oldest first.",
+        query=queries.GetSession,
+        answers={200: (shapes.SessionOut, shapes.SessionDetail)} | FINDS,
     ),
     Route(
         method="PATCH",
@@ -150,6 +154,18 @@ ROUTES: Final = (
         summary="Read the log",
         query=queries.ListEvents,
         answers={200: log_shapes.EventPage} | FINDS,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions/{session_id}/events",
+        handler=logs.append_events,
+        summary="Log one event of the client's own, or a batch: all of it, in order",
+        description="`type` is lower-case words with dots between, and begins with none of the log's own. With `action`"
+        " it is a step that replay shows; `input`, `output` and `duration_ms` belong to one.",
+        body=event_shapes.EventsIn,
+        answers={201: (log_shapes.EventOut, event_shapes.EventList)} | CHANGES,
+        reads=False,  # nothing but what its caller has just said
+        versioned=True,
     ),
     Route(
         method="GET",

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from msgspec import UNSET
 
-from sessiond.actions import erasures, sessions
+from sessiond.actions import erasures, inboxes, sessions
 from sessiond.core.caller import Scope
 from sessiond.core.ids import parse_id
 from sessiond.core.metadata import check_filter
@@ -79,7 +79,18 @@ async def list_sessions(request: Request) -> Answer:
 
 
 async def get_session(request: Request) -> Answer:
-    return _session(await sessions.get(await request.call(), request.params[0]))
+    included = request.query_as(queries.GetSession).parse()
+    call = await request.call()
+    session = await sessions.get(call, request.params[0])
+    if not included:
+        return _session(session)
+    of_inboxes, of_waits = await inboxes.read_ids(call, session.id)
+    detail = shapes.session_detail(
+        session,
+        inboxes=of_inboxes if "inboxes" in included else UNSET,
+        waits=of_waits if "waits" in included else UNSET,
+    )
+    return json_answer(detail, headers=(("etag", session.etag),))
 
 
 async def patch_session(request: Request) -> Answer:

@@ -53,6 +53,13 @@ class SessionOut(msgspec.Struct, frozen=True):
     expires_at: str | None
 
 
+class SessionDetail(SessionOut, frozen=True):
+    """A session with what was asked for beside it: ids, the oldest first, at most 10,000."""
+
+    inboxes: list[str] | UnsetType = UNSET
+    waits: list[str] | UnsetType = UNSET
+
+
 class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str | None
@@ -216,6 +223,10 @@ def session_out(session: Session) -> SessionOut:
         iso(session.completed_at_us),
         iso(session.expires_at_us),
     )
+
+
+def session_detail(session: Session, *, inboxes: list[str] | UnsetType, waits: list[str] | UnsetType) -> SessionDetail:
+    return SessionDetail(**msgspec.structs.asdict(session_out(session)), inboxes=inboxes, waits=waits)
 
 
 def key_out(key: Key) -> KeyOut:
