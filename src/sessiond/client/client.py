@@ -25,7 +25,7 @@ from sessiond.client.inboxes import AsyncInboxes, AsyncMails, Inboxes, Mails
 from sessiond.client.keys import AsyncKeys, Keys
 from sessiond.client.messages import AsyncMessages, Messages
 from sessiond.client.resource import AsyncOpened, Opened
-from sessiond.client.retrying import Attempts, Done, prepared
+from sessiond.client.retrying import Attempts, Done, prepared, understood
 from sessiond.client.runs import AsyncRuns, Runs
 from sessiond.client.sessions import AsyncSessions, Sessions
 from sessiond.client.transport import AsyncHttpTransport, AsyncTransport, HttpTransport, Terms, Transport
@@ -225,13 +225,17 @@ class _Carrier:
     def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return understood(call, response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result
@@ -268,13 +272,17 @@ class _AsyncCarrier:
     async def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = await self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return understood(call, response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result
