@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -26,6 +25,8 @@ def mcp(
     sessiond mcp --url http://127.0.0.1:8080      against a server; the key in SESSIOND_API_KEY
     sessiond mcp --database data/sessiond.db      on a file, without a server
     """
+    import asyncio
+
     from sessiond.client import AsyncClient
 
     try:
