@@ -5,6 +5,9 @@ and after every row, since these machines are shared and slow down and speed up;
 
     python -m bench [requests] [runs] [encryption] [search] [--engine sqlite|postgres] [--connections 64] [--rounds 5]
                     [--sessions 100000] [--json]
+    python -m bench peers [--rounds 5]
+
+`peers` is only measured when it is asked for: it compares us with others, who are in the `dev` group.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from bench.rows import Bench, Row, line
 from tests.postgres import open_postgres
 
 SCENARIOS: Final = ("requests", "runs", "encryption", "search")
+PEERS: Final = "peers"
 
 
 @contextmanager
@@ -46,10 +50,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=100_000, help="how many are many")
     parser.add_argument("--messages", type=int, default=100_000, help="how many are searched")
+    parser.add_argument("--without-adk-server", action="store_true", help="among the peers: the slowest to measure")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON at the end")
     options = parser.parse_args()
-    if unknown := set(options.scenarios) - set(SCENARIOS):
+    if unknown := set(options.scenarios) - {*SCENARIOS, PEERS}:
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}")
+    if PEERS in options.scenarios:
+        from bench import peers
+
+        peers.run(rounds=options.rounds, adk_server=not options.without_adk_server)
+        options.scenarios.remove(PEERS)
+        if not options.scenarios:
+            return
     rows: list[Row] = []
     with Floor() as floor:
         for engine in options.engine or ["sqlite", "postgres"]:

@@ -62,9 +62,9 @@ class _Connection(asyncio.Protocol):
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._done(self._answered)  # whoever waits for all answers sees that some are missing
         if exc is not None:
             raise exc
-        self._done(self._answered)
 
     def _ask(self) -> None:
         request = next(self._requests, None)

@@ -21,7 +21,7 @@ from sessiond.crypto import MASTER_KEY_VARIABLE, make_master_key
 FLOOR_REQUESTS: Final = 6_000
 
 
-class _Process:
+class Process:
     """A program that prints a line with its port when it is ready, and is stopped by its process id."""
 
     port: int
@@ -79,7 +79,7 @@ class _Process:
         raise RuntimeError(f"{' '.join(self._command)} ended before it was ready")
 
 
-class Floor(_Process):
+class Floor(Process):
     """The least that a request can cost."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Floor(_Process):
         return (self.cpu_seconds() - before) / FLOOR_REQUESTS
 
 
-class Sessiond(_Process):
+class Sessiond(Process):
     """A server on a database of its own, with a key for it."""
 
     def __init__(self, database: str, engine: str) -> None:

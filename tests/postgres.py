@@ -30,6 +30,10 @@ MAX_CONNECTIONS: Final = 200  # several servers and workers under test, each wit
 START: Final = timedelta(seconds=30)  # a start takes 0.1 s, but replays the log after a crash
 STOP: Final = timedelta(seconds=30)  # a stop writes a checkpoint first
 
+# For tests of everything but durability: commits are as visible and as ordered, but nobody waits for the disk. It is
+# vacuumed as ever: what is under load for a minute needs it.
+NOT_DURABLE: Final = ("-c", "fsync=off", "-c", "full_page_writes=off")
+
 # Below Linux's ephemeral ports (32768 up): a server that is down for a while in a test must find its port free again,
 # and not lent to somebody's outgoing connection.
 PORTS: Final = range(20_000, 32_000)
@@ -39,14 +43,15 @@ class PostgresServer:
     """One PostgreSQL with its own data folder; may be stopped, killed and started again, on the same port.
 
     It listens on 127.0.0.1 and on a socket in `folder`, trusts everybody there, and is as durable as PostgreSQL is by
-    default: `fsync` is on.
+    default, unless made otherwise.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, *, durable: bool = True) -> None:
         """Prepare a cluster in `folder`, an empty folder that `open_postgres` owns. Starts nothing."""
         self.folder: Final = folder
         self.port: Final = free_port()
         self._programs = programs
+        self._durable = durable
         self._data = folder / "data"
         self._server: subprocess.Popen[bytes] | None = None
         self._run(
@@ -67,8 +72,9 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, name: str) -> None:
-        self._run("createdb", *self._address(), name)
+    def create_database(self, name: str, *, template: str = "template1") -> None:
+        """Make a database, a copy of another to which nobody may be connected."""
+        self._run("createdb", *self._address(), f"--template={template}", name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it exists, and end the connections to it."""
@@ -89,6 +95,7 @@ class PostgresServer:
                     *("-c", f"port={self.port}"),
                     *("-c", f"unix_socket_directories={self.folder}"),
                     *("-c", f"max_connections={MAX_CONNECTIONS}"),
+                    *(() if self._durable else NOT_DURABLE),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,8 +167,10 @@ class PostgresServer:
 
 
 @contextmanager
-def open_postgres() -> Iterator[PostgresServer]:
+def open_postgres(*, durable: bool = True) -> Iterator[PostgresServer]:
     """Start a server of one's own; on the way out stop it and remove all it wrote, whatever happened inside.
+
+    One that is not durable is faster, and must not lose its machine.
 
     Raises:
         RuntimeError: no PostgreSQL is installed, or it does not start. Never a reason to skip a test.
@@ -173,7 +182,7 @@ def open_postgres() -> Iterator[PostgresServer]:
         if os.geteuid() == 0:
             owner = _unprivileged_user()
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        server = PostgresServer(folder, _executable_programs(installed, folder))
+        server = PostgresServer(folder, _executable_programs(installed, folder), durable=durable)
         try:
             server.start()
             yield server

@@ -73,6 +73,11 @@ class Serving:
         self.site = site
         self._loop = loop
 
+    @property
+    def commits(self) -> int:
+        """How many transactions the server has committed: while they are as many, nothing was stored."""
+        return self.site.engine.load().commits
+
     def send(self, message: EmailMessage) -> None:
         """Send a mail to the addresses in its To, by SMTP."""
         host, _, port = self.smtp.rpartition(":")

@@ -23,7 +23,7 @@ def count(
         status=status,
         seconds=seconds,
         request_id="r1",
-        caller=" workspace=w key=k",
+        caller=lambda: " workspace=w key=k",
     )
 
 

@@ -7,13 +7,10 @@ errors, streams. Only the bytes between are left out.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
-import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +20,7 @@ from sessiond.actions import workspaces
 from sessiond.assembly import open_site, open_worker
 from sessiond.client.call import Call, Response
 from sessiond.client.errors import ClientClosed, ConnectionFailed, SessiondError
+from sessiond.client.home import Home
 from sessiond.client.transport import AsyncStreaming, Streaming
 from sessiond.core.errors import SessiondError as OwnError
 from sessiond.core.ids import WorkspaceId
@@ -30,14 +28,18 @@ from sessiond.crypto import SecretError
 from sessiond.settings import Settings, SettingsError, load_settings
 from sessiond.storage.open import POSTGRES_SCHEMES, migrate
 from sessiond.web.asgi import Message, Scope
+from sessiond.web.proxies import Client
+from sessiond.web.requests import Request
 from sessiond.web.site import Site
 
 T = TypeVar("T")
 
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # nobody but this process sends anything
 CHUNKS_MAX: Final = 16  # of a stream that nobody has taken yet
+SERVER: Final = ("localhost", 0)
+NOBODY: Final = Client("", "http")
+"""Who asks without a network."""
 FINISH_SECONDS: Final = 5.0  # for requests under way when the database is closed
-CLOSE_SECONDS: Final = 30.0  # with runs under way, which get as long as at the end of a server
 
 
 class SiteTransport:
@@ -49,17 +51,21 @@ class SiteTransport:
         """`address` is where whoever asks is, for the log and the audit log; empty in this process."""
         self._site = site
         self._headers = _encoded(headers)
-        self._client = (address, 0) if address else None
-        self._under_way = dict[asyncio.Task[None], _Exchange]()
+        self._said = headers
+        self._client = Client(address, "http") if address else NOBODY
+        self._under_way = dict[asyncio.Task[Any], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
         exchange = _Exchange(call.body or b"")
+        task = asyncio.create_task(self._site.answer(self._request(call, exchange)))
+        self._under_way[task] = exchange
+        task.add_done_callback(self._under_way.pop)
         try:
             # Whoever is cancelled hangs up, as a client of a server does: what was begun is brought to its end.
-            await asyncio.shield(self._begin(call, exchange))
+            answer = await asyncio.shield(task)
         finally:
             exchange.gone.set()
-        return Response(exchange.status, exchange.headers, b"".join(exchange.chunks))
+        return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
 
     def open_stream(self, call: Call[Any]) -> _Stream:
         exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
@@ -84,6 +90,21 @@ class SiteTransport:
         finally:
             exchange.end()
 
+    def _request(self, call: Call[Any], exchange: _Exchange) -> Request:
+        """Return a call as a request whose parts are there, and need not be read."""
+        path, _, query = call.target.partition("?") if call.query else (call.path, "", "")
+        scope = {
+            "method": call.method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "server": SERVER,
+        }
+        headers = {**self._said, **call.headers} if call.headers else self._said
+        # What is too large is read as from a network, and refused.
+        body = exchange.take() if len(call.body or b"") <= BODY_MAX_BYTES else None
+        return Request(scope, exchange.receive, site=self._site, headers=headers, body=body, client=self._client)
+
     def _scope(self, call: Call[Any]) -> Scope:
         path, _, query = call.target.partition("?")
         raw_path = path.encode()
@@ -95,16 +116,19 @@ class SiteTransport:
             "raw_path": raw_path,
             "query_string": query.encode(),
             "headers": [*self._headers, *_encoded(call.headers)] if call.headers else self._headers,
-            "client": self._client,
-            "server": ("localhost", 0),
+            "client": (self._client.address, 0) if self._client.address else None,
+            "server": SERVER,
         }
 
 
 class AsyncLocalTransport:
     """A database, opened by the first request, on whatever loop that is on, and closed with that loop at the latest."""
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         self._database = database
+        self._run_agents = run_agents
         self._workspace = workspace
         self._storage_key = storage_key
         self.sure = not str(database).startswith(POSTGRES_SCHEMES)  # whose connection may be lost during a commit
@@ -181,7 +205,7 @@ class AsyncLocalTransport:
                 self._closed = True
 
     async def _open(self, stack: AsyncExitStack) -> SiteTransport:
-        settings = _settings(self._database)
+        settings = _settings(self._database, run_agents=self._run_agents)
         await migrate(settings.database)
         site = await stack.enter_async_context(open_site(settings, access=None))
         if self._workspace == workspaces.DEFAULT:
@@ -200,19 +224,23 @@ class AsyncLocalTransport:
 class LocalTransport:
     """A database behind a loop in a thread of its own, for threads that wait."""
 
-    def __init__(self, database: str | Path, *, workspace: str, storage_key: str | None) -> None:
+    def __init__(
+        self, database: str | Path, *, workspace: str, storage_key: str | None, run_agents: bool = True
+    ) -> None:
         """Open the database.
 
         Raises:
             SessiondError: as `AsyncLocalTransport.open`.
         """
-        self._transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key)
+        self._transport = AsyncLocalTransport(
+            database, workspace=workspace, storage_key=storage_key, run_agents=run_agents
+        )
         self.sure = self._transport.sure
-        self._home = _Home(self._transport)
+        self._home = Home(self._transport)
         weakref.finalize(self, self._home.leave).atexit = False  # whoever forgets to close: nobody waits for it
 
     def send(self, call: Call[Any]) -> Response:
-        return self._home.run(self._transport.send(call))
+        return self._home.send(call)
 
     @contextmanager
     def open_stream(self, call: Call[Any]) -> Iterator[Streaming]:
@@ -230,101 +258,6 @@ class LocalTransport:
     def _each(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
         while (chunk := self._home.run(_next(chunks))) is not None:
             yield chunk
-
-
-class _Home:
-    """A thread with an event loop, on which a database is open until somebody leaves."""
-
-    def __init__(self, transport: AsyncLocalTransport) -> None:
-        self._transport = transport
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        """Held to ask and to change whether it is left: nothing is begun after that."""
-        self._left = False
-        self._stop = asyncio.Event()
-        opened: Future[asyncio.AbstractEventLoop] = Future()
-        # Not to be waited for at the end of the program by itself: `_leave_all` ends it before.
-        self._thread = threading.Thread(target=self._live, args=(opened,), name="sessiond", daemon=True)
-        self._thread.start()
-        self._loop = opened.result()
-        _homes.add(self)
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns. Whoever is interrupted while waiting cancels it.
-
-        Raises:
-            ClientClosed: the database is closed, or is closed meanwhile.
-        """
-        future = self._submit(coroutine)
-        if future is None:
-            raise ClientClosed(
-                "this client is closed" if self._process == os.getpid() else "this client was opened before the fork"
-            )
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise ClientClosed("this client was closed") from error
-        except BaseException:
-            future.cancel()
-            raise
-
-    def begin(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Have a coroutine run, without waiting: also the garbage collector may be who asks, in any thread."""
-        self._submit(coroutine)
-
-    def leave(self) -> None:
-        """Have the database closed, without waiting for it."""
-        if self._process != os.getpid():
-            return
-        with self._lock:
-            if not self._left:
-                self._left = True
-                self._loop.call_soon_threadsafe(self._stop.set)
-
-    def close(self) -> None:
-        """Close the database, and wait for it."""
-        self.leave()
-        if self._process == os.getpid() and threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_SECONDS)
-
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
-        if self._process == os.getpid():
-            with self._lock:
-                if not self._left:
-                    return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        coroutine.close()
-        return None
-
-    def _live(self, opened: Future[asyncio.AbstractEventLoop]) -> None:
-        try:
-            asyncio.run(self._keep(opened))
-        finally:
-            _homes.discard(self)
-
-    async def _keep(self, opened: Future[asyncio.AbstractEventLoop]) -> None:
-        try:
-            await self._transport.open()
-        except BaseException as error:
-            opened.set_exception(error)
-            return
-        opened.set_result(asyncio.get_running_loop())
-        await self._stop.wait()
-        await self._transport.close()
-
-
-_homes: Final[set[_Home]] = set()
-
-
-def _leave_all() -> None:
-    """Close what was forgotten, at the end of the program."""
-    for home in [*_homes]:
-        home.leave()
-    for home in [*_homes]:
-        home.close()
-
-
-# Before the pools of threads are told to end, which closing needs: `atexit` comes after that.
-getattr(threading, "_register_atexit", atexit.register)(_leave_all)
 
 
 # No generators: the end of a loop closes all that were left half-way at once, those within others too.
@@ -381,6 +314,11 @@ class _Exchange:
         self._ended = False
         self._whole = False
 
+    def take(self) -> bytes | None:
+        """Return the body, which then need not be received."""
+        body, self._body = self._body, None
+        return body
+
     async def receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
@@ -431,11 +369,12 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-def _settings(database: str | Path) -> Settings:
+def _settings(database: str | Path, *, run_agents: bool) -> Settings:
     if database == ":memory:":
         raise SettingsError("a database in memory is not supported: name a file, in a temporary directory for instance")
     url = database if isinstance(database, str) and "://" in database else f"sqlite:///{quote(os.fspath(database))}"
-    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES})
+    runs_max = None if run_agents else 0
+    return load_settings({"database": url, "body_max_bytes": BODY_MAX_BYTES, "runs_max": runs_max})
 
 
 def _encoded(headers: Any) -> list[tuple[bytes, bytes]]:

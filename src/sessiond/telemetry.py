@@ -73,9 +73,9 @@ class Telemetry(Collector):
         status: int,
         seconds: float,
         request_id: str,
-        caller: str,
+        caller: Callable[[], str],
     ) -> None:
-        """Count a request and log it; `caller` says who asked, as it shall stand in the log."""
+        """Count a request and log it; `caller` says who asked, as it shall stand in the log, where there is one."""
         if method not in _METHODS:
             method = "OTHER"  # anybody can make up methods; a label for each would fill memory
         key = (dialect, route, method, status)
@@ -87,7 +87,7 @@ class Telemetry(Collector):
         if self._access is not None:
             self._access.write(
                 f"request method={method} route={route or '-'} dialect={dialect} status={status}"
-                f" ms={seconds * 1000:.1f} request_id={request_id}{caller}"
+                f" ms={seconds * 1000:.1f} request_id={request_id}{caller()}"
             )
 
     def run_started(self, *, seconds: float) -> None:

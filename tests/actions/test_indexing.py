@@ -16,7 +16,7 @@ from sessiond.core.errors import Conflict, Damaged
 from sessiond.core.event import make_entry
 from sessiond.core.ids import SessionId, WorkspaceId
 from sessiond.core.session import NewSession
-from sessiond.storage import events, seals, search
+from sessiond.storage import appends, events, seals, search
 from sessiond.storage import sessions as session_rows
 from sessiond.storage.engine import Engine, Tx
 from sessiond.storage.seals import IndexKey
@@ -75,7 +75,7 @@ async def leased(engine: Engine) -> None:
         )
         assert row is not None
         wanted = make_append("s", *said("word"), workspace=HERE, at_us=NOW + 2)
-        await events.move_slot(tx, wanted, row[1])
+        await appends.move_slot(tx, wanted, row[1])
         await events.insert(tx, wanted, first_seq=row[0], key_id=None)
 
     await engine.write(operation)

@@ -17,6 +17,8 @@ from typing import IO, Any, Final
 
 import httpx
 
+from tests.cli.forking import run_forked
+
 PROGRAM: Final = (sys.executable, "-m", "sessiond")
 SECRET: Final = re.compile(r"sd_[\w-]{43}")
 SECONDS: Final = 30
@@ -36,21 +38,29 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def run(
-    *arguments: str, status: int = 0, environment: Mapping[str, str] | None = None, folder: Path | None = None
+    *arguments: str,
+    status: int = 0,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    said: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, which must have this status."""
-    done = subprocess.run(
+    """Run a command to its end, which must have this status; `said` comes to its standard input."""
+    done = run_forked(*arguments, environment=make_environment(environment), folder=folder, said=said, seconds=SECONDS)
+    assert done.returncode == status, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done
+
+
+def run_afresh(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command whose start is what is looked at; it must succeed."""
+    return subprocess.run(
         [*PROGRAM, *arguments],
         env=make_environment(environment),
-        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        check=False,
+        check=True,
     )
-    assert done.returncode == status, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done
 
 
 def run_json(*arguments: str, status: int = 0, environment: Mapping[str, str] | None = None) -> Any:

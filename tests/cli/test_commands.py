@@ -19,7 +19,7 @@ from sessiond.settings import Settings
 from sessiond.storage import clock
 from sessiond.storage.engine import Engine
 from sessiond.storage.open import migrate, sqlite_path
-from tests.cli.program import SECRET, refusal, run, run_json
+from tests.cli.program import SECRET, refusal, run, run_afresh, run_json
 
 NEWER = "insert into schema_migrations values (9999, '9999_from_the_future', 0)"
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"  # no server has ever listened on port 1
@@ -246,9 +246,9 @@ def test_routes_names_each_path_and_method_once() -> None:
 
 
 def test_help_and_version_import_nothing_that_is_slow() -> None:
-    for arguments in (("--help",), ("version",)):
-        loaded = run(*arguments, environment={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    for arguments in (("--help",), ("version",), ("sessions", "tail", "--help")):
+        loaded = run_afresh(*arguments, environment={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
 
         imported = {line.rpartition("|")[2].strip() for line in loaded.splitlines()}
         assert "sessiond.cli" in imported
-        assert not imported & {"asyncio", "asyncpg", "apsw", "granian", "rich.console", "sessiond.server"}
+        assert not imported & {"asyncio", "asyncpg", "apsw", "httpx2", "rich", "sessiond.client", "sessiond.server"}

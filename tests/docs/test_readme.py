@@ -81,7 +81,14 @@ def _run(run: list[Block], server: Started, database: str, folder: Path) -> list
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", f"{PRELUDE}{script}exit 0"],  # what went wrong has ended it already
-        env=make_environment({"PATH": tools, "CURL_HOME": str(folder), "SESSIOND_DATABASE": database}),
+        env=make_environment(
+            {
+                "PATH": tools,
+                "CURL_HOME": str(folder),
+                "XDG_CONFIG_HOME": str(folder),
+                "SESSIOND_DATABASE": database,
+            }
+        ),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

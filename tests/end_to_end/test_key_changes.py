@@ -20,8 +20,10 @@ import pytest
 
 from sessiond.crypto import MASTER_KEY_FILE_VARIABLE, make_master_key
 from tests.cli.program import PROGRAM, make_environment, run_json
+from tests.conftest import make_database
 from tests.end_to_end.connection import Connection, Lost
 from tests.end_to_end.tampering import ask
+from tests.postgres import PostgresServer
 from tests.program import Program, open_program
 
 MESSAGES: Final = int(os.environ.get("MESSAGES", "1000"))
@@ -38,6 +40,15 @@ def master_key_file(tmp_path: Path) -> str:
     file = tmp_path / "master.key"
     file.write_text(make_master_key())
     return str(file)
+
+
+@pytest.fixture
+def database(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """An empty database that waits for its disk: else the writers keep it so busy that no change comes to its end."""
+    if engine_name == "sqlite":
+        return make_database(engine_name, tmp_path, request)
+    server: PostgresServer = request.getfixturevalue("fragile_postgres")
+    return server.url("sessiond")
 
 
 @pytest.fixture

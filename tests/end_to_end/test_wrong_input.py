@@ -160,6 +160,9 @@ class Watched:
         self._looking.post("/v1/sessions", json=body).raise_for_status()
         self.mine: Final = MINE | self._make_run(claim) | self._make_inbox(claim)
         """What can stand in a path."""
+        self.kept = False
+        """Whether anything may have been stored since."""
+        self._commits = tenant.serving.commits
         self._seen = self._look()
 
     def _make_run(self, claim: Claim) -> dict[str, str]:
@@ -242,12 +245,19 @@ class Watched:
             if answer.status_code not in ANSWERED or not is_stream(self.claim):
                 answer.read()
         assert answer.status_code in statuses_of(self.claim), f"{answer.status_code} is not in the document"
-        if answer.status_code in ANSWERED:
-            self._seen = self._look()
-        else:
+        refused = answer.status_code not in ANSWERED
+        if refused:
             assert_refused(answer, self.claim.dialect, statuses=REFUSED)
-            assert self._look() == self._seen, f"refused with {answer.status_code}, and something was stored"
+        if self._has_committed():
+            seen, self._seen = self._seen, self._look()
+            assert not refused or self._seen == seen, f"refused with {answer.status_code}, and something was stored"
+            self.kept = self.kept or not refused
         return answer
+
+    def _has_committed(self) -> bool:
+        """Whether the server has committed anything since the last call; else there is nothing new to look at."""
+        commits, self._commits = self._commits, self.tenant.serving.commits
+        return self._commits != commits
 
     def refuse(self, path: str | None = None, **sent: Any) -> httpx.Response:
         """Send something that is not legal in any wire."""
@@ -261,7 +271,8 @@ def watching(tenant: Tenant, claim: Claim) -> Iterator[Watched]:
     watched = Watched(tenant, claim)
     try:
         yield watched
-        watched.read_all()
+        if watched.kept:
+            watched.read_all()
     finally:
         watched.close()
 

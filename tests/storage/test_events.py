@@ -186,6 +186,28 @@ async def test_a_page_lies_between_two_seqs(engine: Engine) -> None:
     assert await seqs(after=2**63 - 1) == ([], False)
 
 
+async def test_messages_from_before_and_behind_what_runs_said_are_one_log(engine: Engine) -> None:
+    await add(engine, make_session("s"))
+    pieces = [make_entry("run.text", {"text": "x"})] * 10
+    for entries in (said("1", "2", "3"), pieces, said("14"), pieces, said("25"), pieces, said("36", "37"), said("38")):
+        await append(engine, make_append("s", *entries))
+    session, seqs = await must_find(engine, "s"), [1, 2, 3, 14, 25, 36, 37, 38]
+    assert session.message_count * 4 < session.last_seq, "few of its events are messages"
+
+    async def read(**how: Any) -> list[int]:
+        async def operation(tx: Tx) -> list[int]:
+            return [message.seq for message in (await events.read_message_page(tx, session, **how)).events]
+
+        return await engine.scan(operation)
+
+    for limit in range(1, len(seqs) + 1):
+        assert await read(limit=limit) == seqs[:limit]
+        assert await read(limit=limit, descending=True) == seqs[::-1][:limit]
+        assert await read(limit=limit, offset=2) == seqs[2 : 2 + limit]
+    assert await read(after=2, before=37, limit=9) == [3, 14, 25, 36]
+    assert await read(before=3, descending=True, limit=9) == [2, 1]
+
+
 async def test_a_page_holds_the_types_asked_for(engine: Engine) -> None:
     await add(engine, make_session("s"))
     types = [

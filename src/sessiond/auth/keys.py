@@ -63,6 +63,9 @@ class Authenticator:
             Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
             TooMany: the address sent too many wrong keys, and this key was not good before; it is not looked up.
         """
+        caller = self.find(authorization)
+        if caller is not None:
+            return caller
         if authorization is None:
             self.refusals.note(refusals.MISSING, address=address)
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
@@ -73,6 +76,18 @@ class Authenticator:
         if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
             raise self._failure(refusals.EXPIRED, address, remembered.caller)
         if remembered.caller.key_id is not LOCAL:
+            self._used[remembered.caller.key_id] = now_us
+        return remembered.caller
+
+    def find(self, authorization: str | None) -> Caller | None:
+        """Return who an Authorization header is from, if that was looked up a moment ago and the key is still good."""
+        remembered = self._remembered.get(authorization) if authorization is not None else None
+        if remembered is None or remembered.until < time.monotonic():
+            return None
+        if remembered.caller.key_id is not LOCAL:
+            now_us = time.time_ns() // 1000
+            if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
+                return None
             self._used[remembered.caller.key_id] = now_us
         return remembered.caller
 

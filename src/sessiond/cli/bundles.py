@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sessiond.cli import show
+from sessiond.cli.connecting import Where
 from sessiond.cli.options import Config, Database, Json
 
 if TYPE_CHECKING:
@@ -18,9 +20,15 @@ if TYPE_CHECKING:
 
 Workspace = Annotated[str, typer.Option(metavar="ID", help="The workspace.")]
 
+# A server takes no bundles: who tries is told so.
+NotUrl = Annotated[str | None, typer.Option("--url", hidden=True)]
+NotProfile = Annotated[str | None, typer.Option("--profile", hidden=True)]
+
 
 def export(
-    workspace: Workspace = "default",
+    workspace: Annotated[
+        str | None, typer.Option(metavar="ID", help="The workspace; default unless given. A server's key says which.")
+    ] = None,
     agent: Annotated[str | None, typer.Option(metavar="ID", help="Only this agent and its sessions.")] = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="Only what is this user's.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Only this session.")] = None,
@@ -33,24 +41,47 @@ def export(
     ] = False,
     database: Database = None,
     config: Config = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="From a server that runs there, in place of a database.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Its key, with the scope admin. [env SESSIOND_API_KEY]")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="From the server of a login, in place of a database."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a workspace, or a part of it, to a bundle, while the server goes on.
 
-    A bundle is lines of JSON, with what was said in plain text. Keys of the API are in none.
+    A bundle is lines of JSON, with what was said in plain text. Keys of the API are in none. It comes from the
+    database, or with --url, --key or --profile from a server, as others see it.
 
     \b
     sessiond export --workspace acme --output acme.jsonl.gz
     sessiond export --user ada --output ada.jsonl
+    sessiond export --url https://sessions.example.com --output ours.jsonl.gz
     """
     subject = _subject(agent, user, session)
     if json and output is None:
         raise typer.BadParameter("it needs --output: standard output is the bundle", param_hint="--json")
+    if url is not None or key is not None or profile is not None:
+        if with_secrets:
+            raise typer.BadParameter("a server tells no secrets: it is for a database", param_hint="--with-secrets")
+        if config is not None:
+            raise typer.BadParameter("is for a database", param_hint="--config")
+        from sessiond.cli.fetching import export_from_server, print_exported
+
+        where = Where(url=url, key=key, profile=profile, database=database, workspace=workspace)
+        with _writing_to(output):
+            sessions = export_from_server(where, subject, output)
+        print_exported(sessions, subject, output, json=json)
+        return
     from sessiond.cli.bundle_file import writing
     from sessiond.cli.database import run
+    from sessiond.cli.fetching import print_exported
     from sessiond.cli.progress import bar
-
-    lines = size = 0
 
     async def work(engine: Engine) -> int:
         from contextlib import aclosing
@@ -60,8 +91,7 @@ def export(
         from sessiond.actions.workspaces import operator
         from sessiond.cli.database import get_workspace
 
-        nonlocal lines, size
-        call, progress = Call(engine, operator(await get_workspace(engine, workspace))), exports.Progress()
+        call, progress = Call(engine, operator(await get_workspace(engine, workspace or "default"))), exports.Progress()
         # Nothing is opened for a bundle that cannot be begun.
         async with aclosing(exports.export(call, subject, secrets=with_secrets, progress=progress)) as bundle:
             first = await anext(bundle)
@@ -69,20 +99,12 @@ def export(
                 written.write(first)
                 async for line in bundle:
                     written.write(line)
-                    lines, size = lines + 1, size + len(line)
                     shown.update(progress.sessions, progress.total)
         return progress.sessions
 
-    try:
+    with _writing_to(output):
         sessions = run(work, database=database, config=config)
-    except OSError as error:
-        show.fail(f"{output or 'standard output'} cannot be written: {error}")
-    if output is None:
-        return
-    if json:
-        show.print_json({"file": str(output), "scope": subject.scope, "id": subject.id, "sessions": sessions})
-    else:
-        print(f"exported {sessions} sessions to {output}")
+    print_exported(sessions, subject, output, json=json)
 
 
 def import_(
@@ -96,6 +118,8 @@ def import_(
     ] = False,
     database: Database = None,
     config: Config = None,
+    url: NotUrl = None,
+    profile: NotProfile = None,
     json: Json = False,
 ) -> None:
     """Put a bundle into a workspace, while the server goes on.
@@ -106,6 +130,10 @@ def import_(
     \b
     sessiond import acme.jsonl.gz --workspace acme --database postgresql://sessiond@db/sessiond
     """
+    if url is not None or profile is not None:
+        raise typer.BadParameter(
+            "a server takes no bundles: import on its machine, or wherever its database can be reached, with --database"
+        )
     if not file.is_file():
         show.fail(f"{file} is no file: a bundle is read several times, so it cannot come through a pipe")
     from sessiond.cli.database import run
@@ -130,6 +158,14 @@ def import_(
             print(f"there already: {_counted(done.kept)}")
 
     run(work, database=database, config=config)
+
+
+@contextmanager
+def _writing_to(output: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        show.fail(f"{output or 'standard output'} cannot be written: {error}")
 
 
 class _Source:

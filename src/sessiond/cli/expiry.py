@@ -60,6 +60,18 @@ def parse_retention(text: str) -> int | None:
     return span // timedelta(seconds=1)
 
 
+def parse_span(text: str, flag: str) -> timedelta:
+    """Return a stretch of time.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    span = _parse_span(text)
+    if span is None:
+        raise typer.BadParameter("must be a time such as 90s, 45m, 12h or 30d", param_hint=flag)
+    return span
+
+
 def _parse_span(text: str) -> timedelta | None:
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
     try:

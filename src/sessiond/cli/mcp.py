@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated
-
-import typer
-
-from sessiond.cli import show
-from sessiond.cli.options import Database
+from sessiond.cli import connecting, show
+from sessiond.cli.connecting import Key, Local, ProfileName, Url, Where, Workspace
 
 
 def mcp(
-    url: Annotated[str | None, typer.Option(metavar="URL", help="The server's. [env SESSIOND_URL]")] = None,
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="An API key. [env SESSIOND_API_KEY]")] = None,
-    database: Database = None,
-    workspace: Annotated[str, typer.Option(metavar="ID", help="Of a database: which workspace.")] = "default",
+    url: Url = None,
+    key: Key = None,
+    profile: ProfileName = None,
+    database: Local = None,
+    workspace: Workspace = None,
 ) -> None:
     """Serve the tools of the Model Context Protocol on standard input and output.
 
@@ -23,14 +19,22 @@ def mcp(
     code, as far as the key's scopes go. A server with the extra `mcp` answers the same at /mcp.
 
     \b
-    sessiond mcp --url http://127.0.0.1:8080      against a server; the key in SESSIOND_API_KEY
-    sessiond mcp --database data/sessiond.db      on a file, without a server
+    sessiond mcp                              against the server of sessiond login
+    sessiond mcp --database data/sessiond.db  on a file, without a server
     """
+    import asyncio
+
     from sessiond.client import AsyncClient
 
     try:
         from sessiond.integrations.mcp.stdio import serve_stdio
     except ImportError as error:
         show.fail(error)
-    client = AsyncClient(key, url) if database is None else AsyncClient.local(database, workspace=workspace)
+    where = Where(url=url, key=key, profile=profile, database=database, workspace=workspace)
+    place = connecting.check(where)
+    if place is not None:
+        client = AsyncClient(place.key, place.url)
+    else:
+        assert database is not None, "there is a server or a database"
+        client = AsyncClient.local(database, workspace=workspace or "default")
     asyncio.run(serve_stdio(client))

@@ -36,5 +36,6 @@ def bar(name: str, *, shown: bool = True) -> Iterator[Bar]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+    # Rich would take what is printed to standard output meanwhile, and draw it above the bar.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as drawn:
         yield Bar(drawn, drawn.add_task(name, total=None))

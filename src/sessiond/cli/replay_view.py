@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ from sessiond.core.timeline import Step
 from sessiond.web.answers import iso_micros
 
 COLOURS: Final = {Verdict.SAME: "green", Verdict.CHANGED: "yellow", Verdict.FAILED: "red"}
-_ANSI: Final = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2"}
 LEAST_WIDTH: Final = 60  # what is narrower cuts everything that says something
 
 
@@ -56,13 +54,13 @@ def make_teller(*, diff: bool) -> Callable[[Comparison], None]:
         if diff and told.verdict is Verdict.SAME:
             return
         index = str(told.index) if told.index is not None else show.NOTHING
-        verdict = _coloured(f"{told.verdict:<7}", COLOURS[told.verdict])
-        about = told.reason if told.reason is not None else _brief(told.input)
+        verdict = show.coloured(f"{told.verdict:<7}", COLOURS[told.verdict])
+        about = show.escape_line(told.reason) if told.reason is not None else _brief(told.input)
         print(f"{index:>4}  {verdict}  {told.action:<16}  {_fit(about, 4 + 2 + 7 + 2 + 16 + 2)}", flush=True)
         if diff:
-            print(f"      {_coloured(_fit(_brief(told.input), 6), 'dim')}")
-            for line in diff_lines(told):
-                print(f"      {_coloured(line, {'-': 'red', '+': 'green'}.get(line[:1], ''))}", flush=True)
+            print(f"      {show.coloured(_fit(_brief(told.input), 6), 'dim')}")
+            for line in map(show.escape_line, diff_lines(told)):
+                print(f"      {show.coloured(line, {'-': 'red', '+': 'green'}.get(line[:1], ''))}", flush=True)
 
     return tell
 
@@ -70,7 +68,7 @@ def make_teller(*, diff: bool) -> Callable[[Comparison], None]:
 def print_summary(summary: Summary) -> None:
     counts = f"{summary.same} same, {summary.changed} changed, {summary.failed} failed"
     colour = "yellow" if summary.drifted else "green"
-    print(f"{_coloured(counts, colour)}; the new session is {summary.session_id}")
+    print(f"{show.coloured(counts, colour)}; the new session is {summary.session_id}")
 
 
 def step_out(step: Step) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def comparison_out(told: Comparison) -> dict[str, Any]:
 
 def _brief(value: Any) -> str:
     """Return JSON on one line; text is its own."""
-    return msgspec.json.encode(value).decode()
+    return show.json_of(value)
 
 
 def _fit(text: str, indent: int) -> str:
@@ -104,9 +102,4 @@ def _fit(text: str, indent: int) -> str:
     if not sys.stdout.isatty():
         return text
     room = max(LEAST_WIDTH, shutil.get_terminal_size().columns) - indent - 1
-    return text if len(text) <= room else text[: room - 1] + "…"
-
-
-def _coloured(text: str, colour: str) -> str:
-    wanted = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return f"\x1b[{_ANSI[colour]}m{text}\x1b[0m" if wanted else text
+    return show.cut(text, room)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,7 +17,6 @@ T_co = TypeVar("T_co", covariant=True)
 Query = tuple[tuple[str, str], ...]
 
 _encoder: Final = msgspec.json.Encoder()
-_decoders: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
 
 class Response(Struct, frozen=True):
@@ -67,6 +67,10 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """How many there are in all, where that was asked for with `include_total`."""
 
 
+_readers: Final[dict[Any, Callable[[Response], Any]]] = {}
+
+
+@lru_cache(maxsize=4096)  # whoever talks in a session names it each time
 def path_of(*segments: str) -> str:
     """Return a path below `/v1`; a segment may be any text that an id may be.
 
@@ -119,10 +123,11 @@ def headers_of(*, idempotency_key: str | None = None, if_match: str | None = Non
 
 def reads(kind: Any) -> Callable[[Response], Any]:
     """Return what reads an answer's body as a `kind`."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return lambda response: decoder.decode(response.body)
+    read = _readers.get(kind)
+    if read is None:
+        decoder = msgspec.json.Decoder(kind)
+        read = _readers[kind] = lambda response: decoder.decode(response.body)
+    return read
 
 
 def reads_nothing(_response: Response) -> None:

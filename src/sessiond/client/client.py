@@ -25,7 +25,7 @@ from sessiond.client.inboxes import AsyncInboxes, AsyncMails, Inboxes, Mails
 from sessiond.client.keys import AsyncKeys, Keys
 from sessiond.client.messages import AsyncMessages, Messages
 from sessiond.client.resource import AsyncOpened, Opened
-from sessiond.client.retrying import Attempts, Done, prepared
+from sessiond.client.retrying import Attempts, Done, prepared, understood
 from sessiond.client.runs import AsyncRuns, Runs
 from sessiond.client.sessions import AsyncSessions, Sessions
 from sessiond.client.transport import AsyncHttpTransport, AsyncTransport, HttpTransport, Terms, Transport
@@ -86,21 +86,27 @@ class Client:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """Return a client of a database, in this process: no server, no port, no key.
 
         `database` is a SQLite file, which is made if need be, or the URL of a database. Other processes may use it at
-        the same time. Agents of its workspace are run by whoever has it open, so by this process too: closing waits ten
-        seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves them to others. A fork needs a client of its
-        own.
+        the same time. Agents of its workspace are run by whoever has it open, so by this process too, unless
+        `run_agents` is False: closing waits ten seconds for runs under way (SESSIOND_SHUTDOWN_SECONDS), then leaves
+        them to others. A fork needs a client of its own.
 
         Raises:
             SessiondError: the database cannot be opened, or has no such workspace.
         """
         from sessiond.local import LocalTransport
 
-        return cls(transport=LocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = LocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
@@ -170,12 +176,18 @@ class AsyncClient:
 
     @classmethod
     def local(
-        cls, database: str | Path = "data/sessiond.db", *, workspace: str = "default", storage_key: str | None = None
+        cls,
+        database: str | Path = "data/sessiond.db",
+        *,
+        workspace: str = "default",
+        storage_key: str | None = None,
+        run_agents: bool = True,
     ) -> Self:
         """As `Client.local`. The database is opened by the first call, on its event loop."""
         from sessiond.local import AsyncLocalTransport
 
-        return cls(transport=AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key))
+        transport = AsyncLocalTransport(database, workspace=workspace, storage_key=storage_key, run_agents=run_agents)
+        return cls(transport=transport)
 
     async def export(
         self, *, session_id: str | None = None, agent_id: str | None = None, user_id: str | None = None
@@ -213,13 +225,17 @@ class _Carrier:
     def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return understood(call, response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result
@@ -256,13 +272,17 @@ class _AsyncCarrier:
     async def send(self, call: Call[T]) -> T:
         if not self.transport.sure:
             call = prepared(call)
-        attempts = Attempts(retries=self._retries)
+        attempts: Attempts | None = None
         while True:
             try:
                 response = await self.transport.send(call)
             except (ConnectionFailed, TimedOut) as error:
+                attempts = attempts or Attempts(retries=self._retries)
                 wait_seconds = attempts.after_failure(error)
             else:
+                if response.status < 400:
+                    return understood(call, response)
+                attempts = attempts or Attempts(retries=self._retries)
                 outcome = attempts.after_answer(call, response)
                 if isinstance(outcome, Done):
                     return outcome.result

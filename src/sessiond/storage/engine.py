@@ -48,6 +48,10 @@ class Tx(Protocol):
         """Run one statement once per set of values."""
         ...
 
+    async def turns(self, statement: str, values: Sequence[Sequence[Value]], /) -> Sequence[Row]:
+        """Run one statement once per set of values, which stand as it first names them; return the rows of all."""
+        ...
+
     async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
         """Run a named query that its caller completes; `tail` is made of constants, everything else is in `values`."""
         ...

@@ -17,7 +17,16 @@ from sessiond.core.page import LogPage
 from sessiond.core.session import Session
 from sessiond.crypto import HEAD_BYTES, SEALED, is_sealed
 from sessiond.storage import seals
-from sessiond.storage.appends import Append, append_each_in_arrays, cipher_for, in_arrays, insert_each, rows_of
+from sessiond.storage.appends import (
+    Append,
+    append_each_in_arrays,
+    append_each_in_turn,
+    cipher_for,
+    in_arrays,
+    insert_each,
+    move_slot,
+    rows_of,
+)
 from sessiond.storage.engine import Row, Tx, Value, Watched
 from sessiond.storage.pages import count_fitting
 from sessiond.storage.slots import slot_of
@@ -37,7 +46,7 @@ async def append_each(tx: Tx, appends: Sequence[Append]) -> list[int | None]:
     """
     if tx.takes_arrays:
         return await append_each_in_arrays(tx, appends)
-    return [await _append(tx, append) for append in appends]
+    return await append_each_in_turn(tx, appends)
 
 
 async def append_to(tx: Tx, session: Session, append: Append) -> Session:
@@ -327,35 +336,6 @@ def _is_sparse(session: Session) -> bool:
 def _could_be_huge(session: Session, limit: int) -> bool:
     """Whether a page must be measured before it is read, which costs about half as much again."""
     return min(session.log_bytes, limit * session.largest_bytes) > PAGE_MAX_BYTES
-
-
-async def _append(tx: Tx, append: Append) -> int | None:
-    row = await tx.one(
-        "session_bump",
-        workspace=append.workspace_id,
-        id=append.session_id,
-        user=append.user_id,
-        events=len(append.entries),
-        messages=append.messages,
-        bytes=append.size,
-        largest=append.largest,
-        at_us=append.at_us,
-        starts=int(append.starts),
-    )
-    if row is None:
-        return None
-    await move_slot(tx, append, row[1])
-    first: int = row[0] - len(append.entries) + 1
-    for values in rows_of(append, first, await cipher_for(tx, append.workspace_id, row[2])):
-        await tx.run("event_insert", **values)
-    tx.wake(append.workspace_id, append.session_id)
-    return first
-
-
-async def move_slot(tx: Tx, append: Append, slot: int) -> None:
-    """Have a list by update find a session that was appended to; `slot` is where it stood."""
-    if slot != slot_of(append.at_us):
-        await tx.run("session_slot", workspace=append.workspace_id, id=append.session_id, slot=slot_of(append.at_us))
 
 
 async def _open(tx: Tx, session: Session, rows: Sequence[Row]) -> Sequence[Row]:

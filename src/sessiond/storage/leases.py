@@ -13,7 +13,7 @@ import msgspec
 from sessiond.core.ids import RunId, SessionId, WorkspaceId
 from sessiond.core.run import Run, RunStatus
 from sessiond.core.session import Status
-from sessiond.storage import events, runs, seals
+from sessiond.storage import appends, events, runs, seals
 from sessiond.storage.appends import Append
 from sessiond.storage.engine import Tx
 
@@ -147,7 +147,7 @@ async def append(tx: Tx, lease: Lease, wanted: Append) -> int | None:
     )
     if row is None:
         return None
-    await events.move_slot(tx, wanted, row[1])
+    await appends.move_slot(tx, wanted, row[1])
     first_seq: int = row[0] - len(wanted.entries) + 1
     await events.insert(tx, wanted, first_seq=first_seq, key_id=row[3])
     if row[2]:

@@ -90,6 +90,10 @@ class PostgresTx:
         sql, names = _number(self._statements[statement])
         await self._connection.executemany(sql, [[each[name] for name in names] for each in values])
 
+    async def turns(self, statement: str, values: Sequence[Sequence[Value]], /) -> Sequence[Row]:
+        sql, _ = _number(self._statements[statement])
+        return [row for each in values for row in await self._connection.fetch(sql, *each)]
+
     async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
         sql, names = _number(f"{self._statements[statement]} {tail}")
         rows: Sequence[Row] = await self._connection.fetch(sql, *[values[name] for name in names])

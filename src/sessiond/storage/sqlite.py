@@ -2,7 +2,7 @@
 
 Calling a thread for every write costs 100 µs of CPU and an fsync 200 µs. So the writer takes everything that is
 queued, runs it in one transaction, commits once, and then answers all; an operation that fails takes no other along.
-Operations are the same coroutines PostgreSQL awaits; here nothing in them suspends, so `_drive` runs them to their
+Operations are the same coroutines PostgreSQL awaits; here nothing in them suspends, so `drive` runs them to their
 end without an event loop.
 """
 
@@ -12,11 +12,11 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,8 +25,8 @@ import apsw
 from sessiond.core.errors import Damaged, Unavailable
 from sessiond.core.event import Delta
 from sessiond.core.ids import SessionId, WorkspaceId
-from sessiond.storage.counts import pack_tallies
-from sessiond.storage.engine import Combined, I, Load, Operation, R, Row, Schema, T, Tally, Value, Watched, Watches
+from sessiond.storage.engine import Combined, I, Load, Operation, R, Schema, T, Watched, Watches
+from sessiond.storage.sqlite_tx import SqliteSnapshot, SqliteTx, drive, read_now, translate
 from sessiond.storage.statements import load_statements
 from sessiond.storage.vault import KeyNeeded, Vault
 
@@ -34,6 +34,8 @@ log: Final = logging.getLogger("sessiond.storage")
 
 BUSY_MS: Final = 10_000  # another process (`sessiond keys create`) may be writing; it never takes this long
 GROUP_MAX: Final = 256  # operations to a commit: bounds how long the first of them waits for its answer
+OTHERS_SHARE: Final = 4  # of the time that a commit takes: what is lost where nobody comes
+OTHERS_MAX_SECONDS: Final = 0.001
 SCAN_THREADS: Final = 4
 SCANS_WAITING_MAX: Final = 256
 CHECKPOINT_PAGES: Final = 4_000  # 16 MiB of log: a page that is written again and again is copied home once
@@ -85,79 +87,23 @@ def _use_wal(connection: apsw.Connection) -> None:
             time.sleep(0.005)
 
 
-class SqliteTx:
-    """See `engine.Tx`. The methods are `async` in form only."""
-
-    takes_arrays = False
-
-    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str], vault: Vault) -> None:
-        self.vault = vault
-        self._connection = connection
-        self._statements = statements
-        self.tallies: dict[Tally, int] = defaultdict(int)
-        self.woken: set[Watched] = set()
-
-    async def one(self, statement: str, /, **values: Value) -> Row | None:
-        row: Row | None = self._connection.execute(self._statements[statement], values).fetchone()
-        return row
-
-    async def all(self, statement: str, /, **values: Value) -> Sequence[Row]:
-        return self._connection.execute(self._statements[statement], values).fetchall()
-
-    async def run(self, statement: str, /, **values: Value) -> None:
-        self._connection.execute(self._statements[statement], values)
-
-    async def each(self, statement: str, values: Sequence[Mapping[str, Value]], /) -> None:
-        self._connection.executemany(self._statements[statement], values)
-
-    async def select(self, statement: str, tail: str, values: Mapping[str, Value], /) -> Sequence[Row]:
-        return self._connection.execute(f"{self._statements[statement]} {tail}", values).fetchall()
-
-    def tally(self, workspace_id: WorkspaceId, field: str, value: str, n: int, *, of: SessionId) -> None:
-        self.tallies[workspace_id, field, value, 0] += n  # one writer: nobody queues behind a row
-
-    def wake(self, workspace_id: WorkspaceId, session_id: SessionId) -> None:
-        self.woken.add((workspace_id, session_id))
-
-    def flush(self) -> None:
-        """Write the totals."""
-        rows = pack_tallies(self.tallies)
-        if rows is not None:
-            self._connection.execute(self._statements["count_add"], {"rows": rows})
-
-
-class SqliteSnapshot:
-    """See `engine.Snapshot`."""
-
-    def __init__(self, tx: SqliteTx, threads: ThreadPoolExecutor) -> None:
-        self._tx = tx
-        self._threads = threads
-        self._reading: asyncio.Future[Any] | None = None
-
-    async def read(self, operation: Operation[T]) -> T:
-        return await self._tx.vault.with_keys(lambda: self._read(operation))
-
-    async def _read(self, operation: Operation[T]) -> T:
-        self._reading = reading = asyncio.get_running_loop().run_in_executor(self._threads, _read, operation, self._tx)
-        return await asyncio.shield(reading)
-
-    async def settle(self) -> None:
-        """Wait for a read that nobody waits for any more: its thread has the connection."""
-        if self._reading is not None and not self._reading.done():
-            await asyncio.wait({self._reading})
-            self._reading.exception()  # looked at
-
-
 class _Write:
-    """An operation in the queue, and who waits for it."""
+    """An operation in the queue, and who waits for it. One with an `item` is run once for all items that it gets."""
 
-    __slots__ = ("error", "future", "operation", "result")
+    __slots__ = ("error", "future", "item", "operation", "result")
 
-    def __init__(self, operation: Operation[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(self, operation: Any, item: Any, future: asyncio.Future[Any]) -> None:
         self.operation = operation
+        self.item = item
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def run(self, tx: SqliteTx) -> None:
+        if self.item is None:
+            self.result = drive(self.operation(tx))
+        else:
+            self.result = drive(self.operation(tx, (self.item,)))[0]
 
 
 class SqliteEngine:
@@ -174,11 +120,17 @@ class SqliteEngine:
         self._statements = load_statements("sqlite")
         self.watches = Watches()
         self._loop = asyncio.get_running_loop()
+        self._gathered: list[_Write] = []
+        """What this turn of the loop has written so far."""
         self._queue: deque[_Write] = deque()
         self._queued = threading.Condition()
         self._closing = False
         self._commits = 0
         self._operations = 0
+        self._commit_seconds = 0.0
+        """How long the last one took."""
+        self._writers = 0
+        """How many were waiting for it, or for the next."""
         self._writer_connection = connect(path)
         self._point = SqliteTx(connect(path, read_only=True), self._statements, vault)
         self._reading = False
@@ -196,29 +148,49 @@ class SqliteEngine:
         return cls(path, queue_max=queue_max, vault=vault or Vault(None))
 
     async def write(self, operation: Operation[T]) -> T:
-        return await self.vault.with_keys(lambda: self._write(operation))
-
-    async def _write(self, operation: Operation[T]) -> T:
-        if self._closing or len(self._queue) >= self._queue_max:
-            raise Unavailable("too many writes are waiting" if not self._closing else "the server is shutting down")
-        future: asyncio.Future[T] = self._loop.create_future()
-        with self._queued:
-            self._queue.append(_Write(operation, future))
-            self._queued.notify()
-        return await future
+        for tries in count():  # as `Vault.with_keys`, without its turn
+            try:
+                result: T = await self._enqueue(operation, None)
+                return result
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
 
     async def combine(self, operation: Combined[I, R], item: I) -> R:
-        async def only(tx: Any) -> R:
-            return (await operation(tx, (item,)))[0]
+        for tries in count():
+            try:
+                result: R = await self._enqueue(operation, item)
+                return result
+            except (KeyNeeded, Damaged) as error:
+                await self.vault.settle(error, tries)
+        raise AssertionError("the vault lets nobody try for ever")
 
-        return await self.write(only)
+    def _enqueue(self, operation: Any, item: Any) -> asyncio.Future[Any]:
+        """Have the writer run an operation, with all that this turn of the loop writes.
+
+        It is woken once a turn: taking up each write as it comes, it would commit several times, and the loop and the
+        writer would wait for the interpreter in turns.
+        """
+        if self._closing or len(self._queue) + len(self._gathered) >= self._queue_max:
+            raise Unavailable("too many writes are waiting" if not self._closing else "the server is shutting down")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Write(operation, item, future))
+        return future
+
+    def _hand_over(self) -> None:
+        with self._queued:
+            self._queue.extend(self._gathered)
+            self._gathered.clear()
+            self._queued.notify()
 
     async def read(self, operation: Operation[T]) -> T:
         for tries in count():  # as `Vault.with_keys`, without its turn: a twentieth of a read
             try:
                 if not self._reading:
                     self._begin_reading()
-                return _read(operation, self._point)
+                return read_now(operation, self._point)
             except (KeyNeeded, Damaged) as error:
                 await self.vault.settle(error, tries)
         raise AssertionError("the vault lets nobody try for ever")
@@ -255,7 +227,9 @@ class SqliteEngine:
         self.watches.tell(workspace_id, session_id, delta)  # another process on the file sees what is in the log
 
     def load(self) -> Load:
-        return Load(writes_waiting=len(self._queue), commits=self._commits, operations=self._operations)
+        return Load(
+            writes_waiting=len(self._queue) + len(self._gathered), commits=self._commits, operations=self._operations
+        )
 
     async def schema(self) -> Schema:
         from sessiond.storage.migrate import sqlite_schema
@@ -265,7 +239,7 @@ class SqliteEngine:
         try:
             return sqlite_schema(self._point_connection)
         except apsw.Error as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     async def tidy(self) -> None:
         """Empty the write-ahead log, which holds pages as they were. Pages themselves are overwritten (`connect`)."""
@@ -281,9 +255,8 @@ class SqliteEngine:
             connection.close()
 
     async def close(self) -> None:
-        with self._queued:
-            self._closing = True
-            self._queued.notify()
+        self._closing = True
+        self._hand_over()
         await asyncio.to_thread(self._writer.join)
         self._end_reading()
         await asyncio.to_thread(self._scans.shutdown)
@@ -308,7 +281,7 @@ class SqliteEngine:
         try:
             self._point_connection.execute("begin")
         except apsw.Error as error:
-            raise _translate(error) from error
+            raise translate(error) from error
         self._reading = True
         self._loop.call_soon(self._end_reading)
 
@@ -323,7 +296,7 @@ class SqliteEngine:
             connection = connect(self._path, read_only=True)
             self._scan_connections.append(connection)
             tx = self._scanner.tx = SqliteTx(connection, self._statements, self.vault)
-        return _read(operation, tx)
+        return read_now(operation, tx)
 
     def _write_on(self) -> None:
         """Be the writer: until closed and nothing is left, commit group after group."""
@@ -331,16 +304,31 @@ class SqliteEngine:
             with self._queued:
                 while not self._queue and not self._closing:
                     self._queued.wait()
+                self._await_others()
                 group = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP_MAX))]
             if not group:
                 return
+            began = time.monotonic()
             woken = self._commit(group)
+            self._commit_seconds = time.monotonic() - began
+            self._writers = len(group) + len(self._queue)
             try:
                 self._bound_log()
             except (apsw.Error, OSError) as error:
                 log.warning("the write-ahead log cannot be bounded: %r", error)
             with suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
                 self._loop.call_soon_threadsafe(self._answer, group, woken)
+
+    def _await_others(self) -> None:
+        """Give those who wrote a moment ago some time to write again, a part of what a commit takes.
+
+        Else writers that come in two halves stay so: while one half is committed the other queues, and there are twice
+        as many commits. Who writes alone does not wait.
+        """
+        deadline = time.monotonic() + min(OTHERS_MAX_SECONDS, self._commit_seconds / OTHERS_SHARE)
+        wanted = min(self._writers, GROUP_MAX)
+        while len(self._queue) < wanted and not self._closing and (left := deadline - time.monotonic()) > 0:
+            self._queued.wait(left)
 
     def _commit(self, group: list[_Write]) -> set[Watched]:
         """Run a group in one transaction; leave a result or an error with each."""
@@ -398,9 +386,9 @@ class SqliteEngine:
         mine = SqliteTx(self._writer_connection, self._statements, self.vault)
         self._writer_connection.execute("savepoint operation")
         try:
-            write.result = _drive(write.operation(mine))
+            write.run(mine)
         except Exception as error:
-            write.error = _translate(error)
+            write.error = translate(error)
             self._writer_connection.execute("rollback to operation")
         else:
             for key, n in mine.tallies.items():
@@ -423,37 +411,20 @@ class SqliteEngine:
 def _run_all(group: list[_Write], tx: SqliteTx) -> bool:
     """Run a group as if nothing could fail; False when something did, and all of it must be undone."""
     try:
-        for write in group:
-            write.result = _drive(write.operation(tx))
+        for operation, writes in groupby(group, key=_combined):
+            if operation is None:
+                for write in writes:
+                    write.run(tx)
+            else:
+                together = list(writes)
+                results = drive(operation(tx, [write.item for write in together]))
+                for write, result in zip(together, results, strict=True):
+                    write.result = result
     except Exception:
         return False
     return True
 
 
-def _read(operation: Operation[T], tx: SqliteTx) -> T:
-    try:
-        return _drive(operation(tx))
-    except apsw.Error as error:
-        raise _translate(error) from error
-
-
-def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    raise RuntimeError("an operation waited for something that is not the database")
-
-
-# SQLite cannot do what was asked now; the same may work later.
-_PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.NoMemError)
-
-
-def _translate(error: Exception) -> Exception:
-    if isinstance(error, _PASSING):
-        log.warning("the database refused: %r", error)
-        return Unavailable("the database cannot do this now")
-    return error
+def _combined(write: _Write) -> Any:
+    """Return the operation that a write shares with its neighbours, None where it has its own."""
+    return write.operation if write.item is not None else None

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -39,17 +39,29 @@ class Request:
     caller: Caller
     """Set before a handler runs; a public route has none."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, site: Site) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        site: Site,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        client: Client | None = None,
+    ) -> None:
+        """Who makes a request in this process has its headers, body and client as they come to be read."""
         self.scope = scope
         self.site = site
         self.method: str = scope["method"]
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if headers is None:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers = headers
         self.params: tuple[str, ...] = ()
         self.guarded = False
         """Whether its route honours If-Match."""
         self._receive = receive
-        self._body: bytes | None = None
-        self._client: Client | None = None
+        self._body = body
+        self._client = client
 
     async def read(self) -> bytes:
         """Return the body.
@@ -99,7 +111,7 @@ class Request:
             InvalidInput: it is not JSON, not of that shape, or nested too deeply; the message names the field.
             TooLarge, Unavailable: as `read`.
         """
-        body = await self.read()
+        body = self._body if self._body is not None else await self.read()
         if empty is not None and not body.strip():
             return empty
         decoder = _decoders.get(kind)
@@ -209,13 +221,14 @@ class Request:
         Raises:
             InvalidInput: the Idempotency-Key cannot be one.
         """
+        address = self.client.address or None
         if self.method not in ("POST", "PATCH", "DELETE"):
-            return Call(self.site.engine, self.caller, address=self.address or None)
+            return Call(self.site.engine, self.caller, address=address)
         headers = self.headers
         if_match = headers.get("if-match") if self.guarded else None
         key = headers.get("idempotency-key") if self.method != "DELETE" else None
         retry = await self._retry(key) if key is not None else None
-        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=self.address or None)
+        return Call(self.site.engine, self.caller, if_match=if_match, retry=retry, address=address)
 
     async def _retry(self, key: str) -> Retry:
         check_text(key, "Idempotency-Key", max_chars=IDEMPOTENCY_KEY_MAX_CHARS)

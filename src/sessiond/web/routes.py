@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
@@ -13,6 +14,9 @@ import msgspec
 from sessiond.core.errors import InvalidInput, SessiondError
 from sessiond.web.answers import Answer, Stream
 from sessiond.web.requests import Request
+
+PATHS_KNOWN_MAX: Final = 4_096  # that are remembered: about 2 MB
+PATH_KNOWN_MAX_BYTES: Final = 200  # longer ones are rare, and would be anybody's way to fill memory
 
 Handler = Callable[[Request], Awaitable[Answer | Stream]]
 
@@ -116,6 +120,8 @@ class Table:
     def __init__(self, dialects: Iterable[Dialect], *, documents: Iterable[Claim] = ()) -> None:
         self.dialects = tuple(dialects)
         self._root = _Node()
+        # A client that talks asks for the same few paths again and again.
+        self._find_known = lru_cache(PATHS_KNOWN_MAX)(self._find)
         for claim in documents:
             self._add(claim)
         for dialect in self.dialects:
@@ -133,6 +139,9 @@ class Table:
         A segment may be empty: an id that is missing is the route's to complain of. It may be no text at all, which
         `check_params` refuses once it is known in whose words.
         """
+        return (self._find_known if len(raw_path) <= PATH_KNOWN_MAX_BYTES else self._find)(raw_path)
+
+    def _find(self, raw_path: bytes) -> Found:
         node, params = self._root, []
         for segment in split_path(raw_path):
             below = node.below.get(segment)

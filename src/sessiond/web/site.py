@@ -143,8 +143,8 @@ class Site:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
-        exchange = _Exchange(self, scope, receive, send)
-        status = await exchange.run()
+        exchange = _Exchange(self, Request(scope, receive, site=self))
+        status = await exchange.send(await exchange.answer(), receive, send)
         self.telemetry.request(
             dialect=exchange.dialect.name,
             route=exchange.claim.path if exchange.claim is not None else "",
@@ -154,6 +154,15 @@ class Site:
             request_id=exchange.request_id,
             caller=exchange.who,
         )
+
+    async def answer(self, request: Request) -> Answer:
+        """Return the whole answer to a request that this process makes: the same, but for the bytes between.
+
+        It is neither counted nor logged.
+        """
+        exchange = _Exchange(self, request)
+        answer = await exchange.answer()
+        return await exchange.gather(answer) if isinstance(answer, Stream) else answer
 
     def choose(self, claims: Sequence[Claim], caller: Caller | None) -> Claim:
         """Return the claim that answers: the key's dialect, the only one, the server's default.
@@ -181,57 +190,69 @@ class Site:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
+    __slots__ = ("_first", "_request", "_request_id", "_site", "caller", "claim", "dialect")
+
+    def __init__(self, site: Site, request: Request) -> None:
         self._site = site
-        self._scope = scope
-        self._receive = receive
-        self._send = send
+        self._request = request
+        self._request_id: str | None = None
         self.dialect = site.native
         self.claim: Claim | None = None
         self.caller: Caller | None = None
-        self.request_id = ""
-        self._address = ""
-        self._secure = False
-        """Whether the client came by https."""
         self._first = b""
         """The first chunk of a stream, made before anything is sent."""
 
     @property
-    def who(self) -> str:
-        """Who asked, for the log."""
-        address = f" address={self._address or '-'}"
-        if self.caller is None:
-            return address
-        return f"{address} workspace={self.caller.workspace_id} key={self.caller.key_id}"
+    def request_id(self) -> str:
+        if self._request_id is None:
+            self._request_id = self._site.request_id(self._request.headers.get("x-request-id"))
+        return self._request_id
 
-    async def run(self) -> int:
-        """Answer, and return the status that was sent."""
-        request = Request(self._scope, self._receive, site=self._site)
-        self.request_id = self._site.request_id(request.headers.get("x-request-id"))
-        self._address, self._secure = request.client.address, request.client.scheme == "https"
+    def who(self) -> str:
+        """Return who asked, for the log."""
+        address = f" address={self._request.address or '-'}"
+        caller = self.caller
+        return f"{address} workspace={caller.workspace_id} key={caller.key_id}" if caller is not None else address
+
+    async def answer(self) -> Answer | Stream:
+        """Return the answer, or a refusal in the words of the wire that was meant."""
         try:
-            answer = await self._answer(request)
+            return await self._answer(self._request)
         except SessiondError as error:
-            answer = self._refuse(error)
+            return self._refuse(error)
         except RecursionError:
-            answer = self._refuse(InvalidInput("the body is nested too deeply", field="body"))
+            return self._refuse(InvalidInput("the body is nested too deeply", field="body"))
         except Exception:
             log.exception("a bug: request_id=%s path=%s", self.request_id, self.claim and self.claim.path)
-            answer = self._refuse(Internal("internal server error"))
+            return self._refuse(Internal("internal server error"))
+
+    async def send(self, answer: Answer | Stream, receive: Receive, send: Send) -> int:
+        """Send an answer, and return the status that was sent."""
         if isinstance(answer, Stream):
-            return await self._stream(answer)
-        await self._send_whole(answer)
+            return await self._stream(answer, receive, send)
+        await self._send_whole(answer, send)
         return answer.status
 
+    async def gather(self, stream: Stream) -> Answer:
+        """Return a stream that ends by itself as one answer; what goes wrong meanwhile is a refusal like any other."""
+        chunks = [self._first]
+        try:
+            async with aclosing(stream.chunks) as rest:  # type: ignore[type-var]  # generators, all of them
+                chunks += [chunk async for chunk in rest]
+        except SessiondError as error:
+            return self._refuse(error)
+        return Answer(HTTPStatus.OK, b"".join(chunks), stream.content_type, stream.headers)
+
     async def _answer(self, request: Request) -> Answer | Stream:
-        site, scope = self._site, self._scope
+        site, scope = self._site, request.scope
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         found = site.table.find(raw_path)
         claims = found.claims.get(request.method) or await self._no_claim(request, found, raw_path)
         if len(claims) == 1:
             self._settle(claims[0])
             if not claims[0].route.public:
-                self.caller = request.caller = await self._authenticate(request)
+                known = site.authenticator.find(request.credential)
+                self.caller = request.caller = known or await self._authenticate(request)
         else:
             self.dialect = site.blame(claims)
             self.caller = request.caller = await self._authenticate(request)
@@ -240,12 +261,14 @@ class _Exchange:
         assert self.claim is not None, "one claim was settled on"
         if found.params:
             request.params = check_params(found.params)
-        request.guarded = self.claim.route.guarded
-        await self._unlock(request)
-        answer = await self.claim.route.handler(request)
+        route, caller = self.claim.route, self.caller
+        request.guarded = route.guarded
+        if caller is not None and (request.storage_key is not None or caller.storage_key_id is not None):
+            await self._unlock(request, caller)
+        answer = await route.handler(request)
         if isinstance(answer, Stream):
             await self._begin(answer)
-        if self.caller is not None and self.caller.audits_reads and self.claim.route.shows_content:
+        if caller is not None and caller.audits_reads and route.shows_content:
             await self._note_read(request, answer)
         return answer
 
@@ -266,11 +289,11 @@ class _Exchange:
     def _authenticate(self, request: Request) -> Awaitable[Caller]:
         return self._site.authenticator.authenticate(request.credential, address=request.address or None)
 
-    async def _unlock(self, request: Request) -> None:
+    async def _unlock(self, request: Request, caller: Caller) -> None:
         """Have the caller's workspace open, where a client holds its key. What shows no content does without."""
         assert self.claim is not None, "it was settled on"
-        caller, storage_key, content = self.caller, request.storage_key, self.claim.route.content
-        if caller is None or (storage_key is None and (not content or caller.storage_key_id is None)):
+        storage_key, content = request.storage_key, self.claim.route.content
+        if storage_key is None and not content:
             return
         if not content and caller.storage_key_id is None:
             return  # nothing to be sealed, and nothing to be opened
@@ -309,7 +332,7 @@ class _Exchange:
         if isinstance(error, Locked) and self.caller is None:
             error = Unavailable("this cannot be done just now", retry_after_seconds=60)  # nobody here has that key
         answer = self.dialect.render(
-            Problem(error=error, path=self._scope["path"], request_id=self.request_id, route=route)
+            Problem(error=error, path=self._request.scope["path"], request_id=self.request_id, route=route)
         )
         headers = answer.headers
         if isinstance(error, Damaged):
@@ -322,44 +345,46 @@ class _Exchange:
             headers += (("allow", error.allowed),)
         return Answer(answer.status, answer.body, answer.content_type, headers)
 
-    async def _send_whole(self, answer: Answer) -> None:
+    async def _send_whole(self, answer: Answer, send: Send) -> None:
         headers = self._headers()
         if answer.status != 204:
             headers.append((b"content-type", answer.content_type.encode()))
             headers.append((b"content-length", b"%d" % len(answer.body)))
         for name, value in answer.headers:
             headers.append((name.encode(), value.encode("utf-8", "replace")))
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = answer.body
         if len(body) <= SLICE_BYTES:
-            await self._send({"type": "http.response.body", "body": body})
+            await send({"type": "http.response.body", "body": body})
             return
         with suppress(_GoneError, TimeoutError):
             for start in range(0, len(body), SLICE_BYTES):
                 end = start + SLICE_BYTES
-                await self._send_in_time(
-                    {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
+                await _send_in_time(
+                    send, {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
                 )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", self.request_id.encode())]
-        if self._secure:
+        if self._request.client.scheme == "https":
             headers.append(_ONLY_SECURE)
         return headers
 
-    async def _stream(self, stream: Stream) -> int:
+    async def _stream(self, stream: Stream, receive: Receive, send: Send) -> int:
         headers = [*self._headers(), (b"content-type", stream.content_type.encode())]
         headers += [(name.encode(), value.encode()) for name, value in stream.headers]
         # Closed here whether or not anybody ever iterates it: it has begun.
         async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # generators, all of them
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            whole = self._scope["method"] == "HEAD" or await self._write_chunks(chunks, lasting=stream.lasting)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            whole = self._request.method == "HEAD" or await self._write_chunks(
+                chunks, receive, send, lasting=stream.lasting
+            )
         if whole:
             with suppress(_GoneError, TimeoutError):
-                await self._send_in_time({"type": "http.response.body", "body": b""})
+                await _send_in_time(send, {"type": "http.response.body", "body": b""})
         return 200
 
-    async def _write_chunks(self, chunks: AsyncIterator[bytes], *, lasting: bool) -> bool:
+    async def _write_chunks(self, chunks: AsyncIterator[bytes], receive: Receive, send: Send, *, lasting: bool) -> bool:
         """Write a stream's chunks; whether it may end as if it were whole.
 
         It is too late for a status: what was cut short has no end, so that the client sees the connection break.
@@ -368,10 +393,10 @@ class _Exchange:
         self._site.streams_open += lasting
         try:
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._raise_when_gone())
-                await self._send_in_time({"type": "http.response.body", "body": self._first, "more_body": True})
+                watching = group.create_task(_raise_when_gone(receive))
+                await _send_in_time(send, {"type": "http.response.body", "body": self._first, "more_body": True})
                 async for chunk in chunks:
-                    await self._send_in_time({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await _send_in_time(send, {"type": "http.response.body", "body": chunk, "more_body": True})
                 watching.cancel()
         except* (_GoneError, TimeoutError):
             whole = False
@@ -386,18 +411,20 @@ class _Exchange:
             self._site.streams_open -= lasting
         return whole
 
-    async def _raise_when_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        raise _GoneError
 
-    async def _send_in_time(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._send(message)
-        except (RuntimeError, ConnectionError) as error:
-            # What a transport says that was closed a moment ago, in the middle of an answer that went well so far.
-            raise _GoneError from error
+async def _raise_when_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _GoneError
+
+
+async def _send_in_time(send: Send, message: Message) -> None:
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await send(message)
+    except (RuntimeError, ConnectionError) as error:
+        # What a transport says that was closed a moment ago, in the middle of an answer that went well so far.
+        raise _GoneError from error
 
 
 class _GoneError(Exception):

@@ -51,17 +51,6 @@ returning event_waits
 -- stands in the order of updates: nowhere, so that its slot is moved, when nobody looks for what is not indexed in it.
 -- So the index costs an append nothing. What makes an agent work (`starts`), or what somebody waits for, takes the
 -- longer way.
--- name: session_bump
-update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
-    log_bytes = log_bytes + :bytes,
-    largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
-    updated_at_us = :at_us, last_active_at_us = :at_us
-where workspace_id = :workspace and id = :id and status in ('active', 'paused') and event_waits = 0
-    and (cast(:user as text) is null or user_id = :user)
-    and (:starts = 0 or agent_id is null
-        or not exists (select 1 from agents a where a.workspace_id = :workspace and a.id = sessions.agent_id))
-returning last_seq, case when to_index = 1 then updated_slot else -1 end, key_id
-
 -- A statement of its own, once in ten seconds: SQLite rewrites an index whenever its column is set, even to the same.
 -- name: session_slot
 update sessions set updated_slot = :slot, to_index = 1 where workspace_id = :workspace and id = :id

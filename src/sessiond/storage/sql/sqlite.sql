@@ -32,9 +32,17 @@ on conflict (workspace_id, field, value, shard) do update set n = n + excluded.n
 select now_us()
 
 -- SQLite takes the primary key unless told, and passes by all that runs have written between two messages. Where most
--- are messages, that is the cheaper way.
+-- are messages, that is the cheaper way. Of dense messages the index has none: they all stand in the first half of what
+-- such a log has, where no message is far from the next.
 -- name: message_select_sparse
-select session_id, seq, created_at_us, run_id, body from events indexed by events_messages
+select session_id, seq, created_at_us, run_id, body from (
+    select session_id, seq, created_at_us, run_id, body, workspace_id, type, action
+    from events indexed by events_messages
+    where type like 'message.%' and dense is null
+    union all
+    select session_id, seq, created_at_us, run_id, body, workspace_id, type, action from events
+    where dense = 1 and seq <= (select dense_seq from sessions where workspace_id = :workspace and id = :id)
+)
 
 -- The agents for which sessions wait, from behind one, with the time from which the first of them does. From each to the
 -- next is one look into the index, however many sessions wait for it.
@@ -63,6 +71,25 @@ select l.workspace_id, l.agent_id, (
         and s.ready_agent_id is not null and s.ready_at_us is not null
 )
 from lanes l where l.number > 0 and l.workspace_id is not null
+
+-- For many appends, one after the other: each row says which of them it is of, and whether its messages are dense. They
+-- are as long as half of the log are messages: an entry in the index of messages costs a third of an append.
+-- name: session_bump_in_turn
+update sessions set last_seq = last_seq + :events, message_count = message_count + :messages,
+    log_bytes = log_bytes + :bytes,
+    largest_bytes = case when largest_bytes < :largest then :largest else largest_bytes end,
+    updated_at_us = :at_us, last_active_at_us = :at_us,
+    dense_seq = case when (message_count + :messages) * 2 >= last_seq + :events then last_seq + :events
+        else dense_seq end
+where workspace_id = :workspace and id = :id and status in ('active', 'paused') and event_waits = 0
+    and (:user is null or user_id = :user)
+    and (:starts = 0 or agent_id is null
+        or not exists (select 1 from agents a where a.workspace_id = :workspace and a.id = sessions.agent_id))
+returning last_seq, case when to_index = 1 then updated_slot else -1 end, key_id, dense_seq = last_seq, :number
+
+-- name: event_insert_in_turn
+insert into events (workspace_id, session_id, seq, type, created_at_us, actor, run_id, action, duration_us, body, dense)
+values (:workspace, :id, :seq, :type, :at_us, :actor, :run_id, :action, :duration_us, :body, :dense)
 
 -- Arrays are JSON here.
 -- name: search_docs_taken
