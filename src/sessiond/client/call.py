@@ -70,7 +70,6 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 _readers: Final[dict[Any, Callable[[Response], Any]]] = {}
 
 
-@lru_cache(maxsize=4096)  # whoever talks in a session names it each time
 def path_of(*segments: str) -> str:
     """Return a path below `/v1`; a segment may be any text that an id may be.
 
@@ -78,9 +77,16 @@ def path_of(*segments: str) -> str:
         TypeError: an id is not a text, but what it is the id of, or None.
         ValueError: no id is like that, and the path would be another's.
     """
+    try:
+        return _path_of(*segments)
+    except TypeError:
+        wrong = next(kind for kind in map(type, segments) if not issubclass(kind, str))
+        raise TypeError(f"an id is a str, not {wrong.__name__}") from None
+
+
+@lru_cache(maxsize=4096)  # whoever talks in a session names it each time
+def _path_of(*segments: str) -> str:
     for segment in segments:
-        if not isinstance(segment, str):
-            raise TypeError(f"an id is a str, not {type(segment).__name__}")
         if segment in ("", ".", ".."):
             raise ValueError(f"{segment!r} is no id")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
