@@ -13,12 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 from mcp import Client as Assistant
-from mcp import StdioServerParameters
+from mcp import MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from sessiond import AsyncClient, Client
 from sessiond.core.caller import Scope
+from sessiond.integrations.mcp.tools import make_server
 from sessiond.storage.open import migrate
 from tests.serving import Tenant, open_serving
 
@@ -132,6 +133,19 @@ def test_nobody_gets_in_without_a_key(tenant: Tenant) -> None:
     assert refused.status_code == 401
     assert refused.json()["title"] == "Unauthenticated"
     assert other.status_code == 405
+
+
+async def test_whoever_starts_it_with_a_wrong_key_is_told_so_in_a_line(
+    tenant: Tenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        AsyncClient("sd_wrong", tenant.serving.url) as client,
+        Assistant(make_server(lambda _context: client)) as assistant,
+    ):
+        with pytest.raises(MCPError, match="invalid API key"):
+            await assistant.list_tools()
+
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_what_an_assistant_waits_for_ends_with_the_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 try:
-    from mcp import types
+    from mcp import MCPError, types
     from mcp.server import Server, ServerRequestContext
 except ModuleNotFoundError as error:
     raise ImportError("the Model Context Protocol needs: pip install 'sessiond[mcp]'") from error
@@ -212,7 +212,10 @@ def make_server(client_of: Callable[[Context], AsyncClient]) -> Server[Any]:
     """Return the server; `client_of` says in whose name a request is done. A key is shown the tools that it may use."""
 
     async def list_tools(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        me = await client_of(context).keys.me()
+        try:
+            me = await client_of(context).keys.me()
+        except SessiondError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error)) from error
         return types.ListToolsResult(
             tools=[tool.describe() for tool in TOOLS.values() if tool.scopes <= set(me.scopes)]
         )

@@ -6,6 +6,7 @@ The library takes two seconds to import, and who never asks for /mcp is spared t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
@@ -84,6 +85,7 @@ class _Wire:
     async def _open(self) -> Any:
         tools = await asyncio.to_thread(import_module, "sessiond.integrations.mcp.tools")
         managing = await asyncio.to_thread(import_module, "mcp.server.streamable_http_manager")
+        logging.getLogger("mcp").setLevel(logging.WARNING)  # it has a line of its own for each request
         manager = managing.StreamableHTTPSessionManager(
             app=tools.make_server(_client_of), stateless=True, json_response=True
         )
