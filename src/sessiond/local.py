@@ -11,7 +11,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -53,18 +53,19 @@ class SiteTransport:
         self._headers = _encoded(headers)
         self._said = headers
         self._client = Client(address, "http") if address else NOBODY
-        self._under_way = dict[asyncio.Task[Any], _Exchange]()
+        self._asking = set[_Asking]()
+        self._answered = asyncio.Event()
+        self._streaming = dict[asyncio.Task[Any], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
-        exchange = _Exchange(call.body or b"")
-        task = asyncio.create_task(self._site.answer(self._request(call, exchange)))
-        self._under_way[task] = exchange
-        task.add_done_callback(self._under_way.pop)
+        """Return the answer. Of a call that is cancelled, nobody knows whether it was done."""
+        asking = _Asking(call.body or b"")
+        self._asking.add(asking)
         try:
-            # Whoever is cancelled hangs up, as a client of a server does: what was begun is brought to its end.
-            answer = await asyncio.shield(task)
+            answer = await self._site.answer(self._request(call, asking))
         finally:
-            exchange.gone.set()
+            self._asking.discard(asking)
+            self._answered.set()
         return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
 
     def open_stream(self, call: Call[Any]) -> _Stream:
@@ -73,15 +74,22 @@ class SiteTransport:
 
     async def close(self) -> None:
         """Have what is under way through this end; the site is its owner's to close."""
-        for exchange in self._under_way.values():
+        for asking in self._asking:
+            asking.hang_up()
+        for exchange in self._streaming.values():
             exchange.gone.set()
-        if self._under_way:
-            await asyncio.wait({*self._under_way}, timeout=FINISH_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while self._asking:
+                    self._answered.clear()
+                    await self._answered.wait()
+                if self._streaming:
+                    await asyncio.wait({*self._streaming})
 
     def _begin(self, call: Call[Any], exchange: _Exchange) -> asyncio.Task[None]:
         task = asyncio.create_task(self._answer(call, exchange))
-        self._under_way[task] = exchange
-        task.add_done_callback(self._under_way.pop)
+        self._streaming[task] = exchange
+        task.add_done_callback(self._streaming.pop)
         return task
 
     async def _answer(self, call: Call[Any], exchange: _Exchange) -> None:
@@ -90,7 +98,7 @@ class SiteTransport:
         finally:
             exchange.end()
 
-    def _request(self, call: Call[Any], exchange: _Exchange) -> Request:
+    def _request(self, call: Call[Any], asking: _Asking) -> Request:
         """Return a call as a request whose parts are there, and need not be read."""
         path, _, query = call.target.partition("?") if call.query else (call.path, "", "")
         scope = {
@@ -102,8 +110,8 @@ class SiteTransport:
         }
         headers = {**self._said, **call.headers} if call.headers else self._said
         # What is too large is read as from a network, and refused.
-        body = exchange.take() if len(call.body or b"") <= BODY_MAX_BYTES else None
-        return Request(scope, exchange.receive, site=self._site, headers=headers, body=body, client=self._client)
+        body = asking.take() if len(call.body or b"") <= BODY_MAX_BYTES else None
+        return Request(scope, asking.receive, site=self._site, headers=headers, body=body, client=self._client)
 
     def _scope(self, call: Call[Any]) -> Scope:
         path, _, query = call.target.partition("?")
@@ -299,6 +307,35 @@ class _Stream:
         await asyncio.wait({self._task})
 
 
+class _Asking:
+    """One request to a site whose answer is whole. Nothing is made that most answers do without."""
+
+    __slots__ = ("_body", "_gone", "_hung_up")
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+        self._gone: asyncio.Event | None = None
+        self._hung_up = False
+
+    def take(self) -> bytes | None:
+        """Return the body, which then need not be received."""
+        body, self._body = self._body, None
+        return body
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            return {"type": "http.request", "body": self.take()}
+        if not self._hung_up:
+            self._gone = self._gone or asyncio.Event()
+            await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    def hang_up(self) -> None:
+        self._hung_up = True
+        if self._gone is not None:
+            self._gone.set()
+
+
 class _Exchange:
     """One request to a site, and what comes back: iterated, in pieces as they come."""
 
@@ -313,11 +350,6 @@ class _Exchange:
         self._came = asyncio.Event()
         self._ended = False
         self._whole = False
-
-    def take(self) -> bytes | None:
-        """Return the body, which then need not be received."""
-        body, self._body = self._body, None
-        return body
 
     async def receive(self) -> Message:
         if self._body is not None:

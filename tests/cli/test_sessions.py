@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from sessiond import Client
 from sessiond.cli import app
 from sessiond.client import Session
-from tests.cli.program import PROGRAM, SECONDS, make_environment, refusal, run, start
+from tests.cli.program import PROGRAM, SECONDS, make_environment, refusal, run, run_afresh, start
 from tests.serving import Tenant
 
 NOWHERE: Final = "/nonexistent"  # nobody's own logins take part
@@ -227,4 +227,4 @@ def test_shells_complete_commands_and_options() -> None:
     assert "_SESSIOND_COMPLETE=complete_bash" in run("completion", "bash").stdout
 
     asked = {"COMP_WORDS": "sessiond sessions show --la", "COMP_CWORD": "3", "_SESSIOND_COMPLETE": "complete_bash"}
-    assert run(environment=asked).stdout == "--last\n"
+    assert run_afresh(environment=asked).stdout == "--last\n"
