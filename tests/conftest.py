@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -49,14 +50,19 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated(engine_name: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
-    """The URL of a database with the current schema and nothing in it. Copies cost a quarter of what making one does.
+def migrated(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """By the engine's name, the URL of a database with the current schema and nothing in it.
 
-    Nobody may be connected to it.
+    Copies cost a quarter of what making one does. Nobody may be connected to it.
     """
-    database = make_database(engine_name, tmp_path_factory.mktemp("migrated"), request)
-    asyncio.run(migrate(database))
-    return database
+
+    @cache
+    def make(engine_name: str) -> str:
+        database = make_database(engine_name, tmp_path_factory.mktemp("migrated"), request)
+        asyncio.run(migrate(database))
+        return database
+
+    return make
 
 
 def copy_database(migrated: str, folder: Path, request: pytest.FixtureRequest) -> str:
@@ -77,7 +83,7 @@ def copy_database(migrated: str, folder: Path, request: pytest.FixtureRequest) -
 def database(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The URL of a database of the test's own: empty, or with the current schema where the test has an `engine`."""
     if "engine" in request.fixturenames:
-        return copy_database(request.getfixturevalue("migrated"), tmp_path, request)
+        return copy_database(request.getfixturevalue("migrated")(engine_name), tmp_path, request)
     return make_database(engine_name, tmp_path, request)
 
 
