@@ -15,13 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, Self
 
 import msgspec
 
-from bench.load import make_request, run_load
 from bench.process import Process, Sessiond
 from bench.sides import APP, FILLED, TEXT, copy_events
 
@@ -126,6 +126,7 @@ class AdkServer(Process):
         self.durability = "as the embedded one"
         self._sessions: list[str] = []
         self._alone: dict[int, str] = {}
+        self._connection: HTTPConnection | None = None
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -143,27 +144,45 @@ class AdkServer(Process):
         raise RuntimeError("ADK's server did not start")
 
     def ask(self, kind: str, count: int, of: int | None = None) -> Cost | None:
+        self._hang_up()  # it closes what is idle for five seconds
         if of is not None and of not in self._alone:
             self._alone[of] = self._make(of)
+            self._hang_up()
         asked = self._sessions if of is None else [self._alone[of]]
-        requests = [self._request(kind, asked[number % len(asked)]) for number in range(count)]
-        cpu = self.cpu_seconds()
-        load = run_load(self.port, requests, connections=1)
-        return Cost(0.0, (self.cpu_seconds() - cpu) / count * 1e6, load.requests / load.seconds)
+        cpu, started = self.cpu_seconds(), time.perf_counter()
+        for number in range(count):
+            self._request(kind, asked[number % len(asked)])
+        seconds = time.perf_counter() - started
+        return Cost(0.0, (self.cpu_seconds() - cpu) / count * 1e6, count / seconds)
 
     def _make(self, messages: int) -> str:
         session_id = f"s{len(self._sessions)}-{messages}-{time.time_ns()}"
-        body = json.dumps({"session_id": session_id}).encode()
-        run_load(self.port, [make_request("POST", self._path(), key="none", body=body)], connections=1)
-        run_load(self.port, [self._request("append", session_id)], connections=1)
+        self._send("POST", self._path(), {"session_id": session_id})
+        self._request("append", session_id)
         copy_events(self._file, session_id, messages)
         return session_id
 
-    def _request(self, kind: str, session_id: str) -> bytes:
+    def _request(self, kind: str, session_id: str) -> None:
         path = f"{self._path()}/{session_id}"
         if kind == "last":
-            return make_request("GET", path, key="none")
-        return make_request("PATCH", path, key="none", body=json.dumps({"state_delta": {"said": TEXT}}).encode())
+            self._send("GET", path)
+        else:
+            self._send("PATCH", path, {"state_delta": {"said": TEXT}})
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        if self._connection is None:
+            self._connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        said = json.dumps(body) if body is not None else None
+        self._connection.request(method, path, said, {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        response.read()
+        if response.status >= 400:
+            raise RuntimeError(f"ADK's server answered {response.status}")
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _path(self) -> str:
         return f"/apps/{APP['app_name']}/users/{APP['user_id']}/sessions"

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ class Process:
         )
         assert self._process.stdout is not None
         self.port = self._wait_for_port(self._process.stdout)
+        # Whatever else it says is read and forgotten: a program that cannot print stands still.
+        threading.Thread(target=self._process.stdout.read, name="reading", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
