@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
+import apsw
 import pytest
 
 from sessiond.core.event import RUN_ENDS, RUN_RETRYING, RUN_STARTED, RUN_TEXT, RUN_WAITING
@@ -17,6 +19,7 @@ from sessiond.core.ids import RunId
 from sessiond.core.run import COMPLETED, RUNNING
 from sessiond.runners.worker import POLL_SECONDS, Worker
 from sessiond.storage.engine import Engine
+from sessiond.storage.open import sqlite_path
 from tests.runners.loops import wait_until_gone
 from tests.runners.working import (
     SECONDS,
@@ -203,12 +206,20 @@ async def test_nothing_to_do_costs_next_to_nothing(engine: Engine) -> None:
 class Frozen:
     """A worker in a process of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, name: str, database: str) -> None:
         self.process: Final = process
         self.name: Final = name
+        self._file = sqlite_path(database)
 
     def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        """Stop it where it is, but not in the middle of a write: on SQLite nobody else could write then."""
+        for _ in range(1000):
+            self.process.send_signal(signal.SIGSTOP)
+            _wait_until_stopped(self.process.pid)
+            if self._file is None or _can_write(self._file):
+                return
+            self.thaw()
+        raise AssertionError("it writes whenever it is stopped")
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -221,6 +232,24 @@ class Frozen:
                 if all(word in line for word in words):
                     return
         raise AssertionError(f"it ended, and did not say {words}")
+
+
+def _wait_until_stopped(pid: int) -> None:
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        pass
+
+
+def _can_write(file: Path) -> bool:
+    connection = apsw.Connection(str(file))
+    try:
+        connection.execute("begin immediate")
+        connection.execute("rollback")
+    except apsw.BusyError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 @pytest.fixture
@@ -239,7 +268,7 @@ async def _worker_apart(database: str) -> AsyncIterator[Frozen]:
     )
     assert process.stdout is not None
     try:
-        yield Frozen(process, (await process.stdout.readline()).decode().strip())
+        yield Frozen(process, (await process.stdout.readline()).decode().strip(), database)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
