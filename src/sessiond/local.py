@@ -27,6 +27,7 @@ from sessiond.core.ids import WorkspaceId
 from sessiond.crypto import SecretError
 from sessiond.settings import Settings, SettingsError, load_settings
 from sessiond.storage.open import POSTGRES_SCHEMES, migrate
+from sessiond.web.answers import JSON
 from sessiond.web.asgi import Message, Scope
 from sessiond.web.proxies import Client
 from sessiond.web.requests import Request
@@ -37,6 +38,7 @@ T = TypeVar("T")
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # nobody but this process sends anything
 CHUNKS_MAX: Final = 16  # of a stream that nobody has taken yet
 SERVER: Final = ("localhost", 0)
+JSON_HEADERS: Final = {"content-type": JSON}
 NOBODY: Final = Client("", "http")
 """Who asks without a network."""
 FINISH_SECONDS: Final = 5.0  # for requests under way when the database is closed
@@ -55,6 +57,7 @@ class SiteTransport:
         self._client = Client(address, "http") if address else NOBODY
         self._asking = set[_Asking]()
         self._answered = asyncio.Event()
+        self._closing = False
         self._streaming = dict[asyncio.Task[Any], _Exchange]()
 
     async def send(self, call: Call[Any]) -> Response:
@@ -65,8 +68,10 @@ class SiteTransport:
             answer = await self._site.answer(self._request(call, asking))
         finally:
             self._asking.discard(asking)
-            self._answered.set()
-        return Response(answer.status, {"content-type": answer.content_type, **dict(answer.headers)}, answer.body)
+            if self._closing:
+                self._answered.set()
+        headers = JSON_HEADERS if answer.content_type == JSON else {"content-type": answer.content_type}
+        return Response(answer.status, {**headers, **dict(answer.headers)} if answer.headers else headers, answer.body)
 
     def open_stream(self, call: Call[Any]) -> _Stream:
         exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
@@ -74,6 +79,7 @@ class SiteTransport:
 
     async def close(self) -> None:
         """Have what is under way through this end; the site is its owner's to close."""
+        self._closing = True
         for asking in self._asking:
             asking.hang_up()
         for exchange in self._streaming.values():
@@ -148,7 +154,10 @@ class AsyncLocalTransport:
         self._closed = False
 
     async def send(self, call: Call[Any]) -> Response:
-        return await (await self.open()).send(call)
+        site = self._site
+        if site is None or self._closed or self._loop is not asyncio.get_running_loop():
+            site = await self.open()
+        return await site.send(call)
 
     def open_stream(self, call: Call[Any]) -> AbstractAsyncContextManager[AsyncStreaming]:
         return _Opening(self, call)
