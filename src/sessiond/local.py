@@ -74,7 +74,7 @@ class SiteTransport:
         return Response(answer.status, {**headers, **dict(answer.headers)} if answer.headers else headers, answer.body)
 
     def open_stream(self, call: Call[Any]) -> _Stream:
-        exchange = _Exchange(call.body or b"", room=asyncio.Semaphore(CHUNKS_MAX))
+        exchange = _Exchange(_Asking(call.body or b""))
         return _Stream(exchange, self._begin(call, exchange))
 
     async def close(self) -> None:
@@ -83,7 +83,7 @@ class SiteTransport:
         for asking in self._asking:
             asking.hang_up()
         for exchange in self._streaming.values():
-            exchange.gone.set()
+            exchange.asking.hang_up()
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 while self._asking:
@@ -100,7 +100,7 @@ class SiteTransport:
 
     async def _answer(self, call: Call[Any], exchange: _Exchange) -> None:
         try:
-            await self._site(self._scope(call), exchange.receive, exchange.send)
+            await self._site(self._scope(call), exchange.asking.receive, exchange.send)
         finally:
             exchange.end()
 
@@ -311,13 +311,13 @@ class _Stream:
         return AsyncStreaming(Response(exchange.status, exchange.headers, body), exchange)
 
     async def __aexit__(self, *_error: object) -> None:
-        self._exchange.gone.set()
+        self._exchange.asking.hang_up()
         self._task.cancel()
         await asyncio.wait({self._task})
 
 
 class _Asking:
-    """One request to a site whose answer is whole. Nothing is made that most answers do without."""
+    """One request to a site, as the site receives it. Nothing is made that most answers do without."""
 
     __slots__ = ("_body", "_gone", "_hung_up")
 
@@ -346,26 +346,18 @@ class _Asking:
 
 
 class _Exchange:
-    """One request to a site, and what comes back: iterated, in pieces as they come."""
+    """What comes back of a request: iterated, in pieces as they come."""
 
-    def __init__(self, body: bytes, *, room: asyncio.Semaphore | None = None) -> None:
+    def __init__(self, asking: _Asking) -> None:
+        self.asking = asking
         self.status = 500
         self.headers: dict[str, str] = {}
         self.chunks = deque[bytes]()
         self.begun = asyncio.Event()
-        self.gone = asyncio.Event()
-        self._body: bytes | None = body
-        self._room = room
+        self._room = asyncio.Semaphore(CHUNKS_MAX)
         self._came = asyncio.Event()
         self._ended = False
         self._whole = False
-
-    async def receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body}
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -375,8 +367,7 @@ class _Exchange:
             return
         self._whole = not message.get("more_body")
         if message.get("body"):
-            if self._room is not None:
-                await self._room.acquire()
+            await self._room.acquire()
             self.chunks.append(message["body"])
             self._came.set()
 
@@ -401,8 +392,7 @@ class _Exchange:
                 raise StopAsyncIteration
             self._came.clear()
             await self._came.wait()
-        if self._room is not None:
-            self._room.release()
+        self._room.release()
         return self.chunks.popleft()
 
 
