@@ -63,33 +63,34 @@ class Authenticator:
             Unauthenticated: there is none, it is not `Bearer <key>`, or the key is unknown, expired or revoked.
             TooMany: the address sent too many wrong keys, and this key was not good before; it is not looked up.
         """
-        caller = self.find(authorization)
-        if caller is not None:
-            return caller
         if authorization is None:
             self.refusals.note(refusals.MISSING, address=address)
             raise Unauthenticated("missing API key: send the header Authorization: Bearer <key>")
-        remembered = self._remembered.get(authorization)
-        if remembered is None or remembered.until < time.monotonic():
-            remembered = await self._look_up(authorization, address)
-        now_us = time.time_ns() // 1000
-        if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
+        remembered = self._recall(authorization) or await self._look_up(authorization, address)
+        caller = self._use(remembered)
+        if caller is None:
             raise self._failure(refusals.EXPIRED, address, remembered.caller)
-        if remembered.caller.key_id is not LOCAL:
-            self._used[remembered.caller.key_id] = now_us
-        return remembered.caller
+        return caller
 
     def find(self, authorization: str | None) -> Caller | None:
         """Return who an Authorization header is from, if that was looked up a moment ago and the key is still good."""
-        remembered = self._remembered.get(authorization) if authorization is not None else None
-        if remembered is None or remembered.until < time.monotonic():
-            return None
-        if remembered.caller.key_id is not LOCAL:
+        remembered = self._recall(authorization) if authorization is not None else None
+        return self._use(remembered) if remembered is not None else None
+
+    def _recall(self, authorization: str) -> _Remembered | None:
+        """Return what was looked up a moment ago."""
+        remembered = self._remembered.get(authorization)
+        return remembered if remembered is not None and remembered.until >= time.monotonic() else None
+
+    def _use(self, remembered: _Remembered) -> Caller | None:
+        """Note that a key is used, and return whose it is; None once it has expired."""
+        caller = remembered.caller
+        if caller.key_id is not LOCAL:
             now_us = time.time_ns() // 1000
             if remembered.expires_at_us is not None and remembered.expires_at_us <= now_us:
                 return None
-            self._used[remembered.caller.key_id] = now_us
-        return remembered.caller
+            self._used[caller.key_id] = now_us
+        return caller
 
     def forget(self) -> None:
         """Look every key up again: one was revoked."""
